@@ -1,0 +1,520 @@
+"""MNIST as NumPy arrays: four IDX files, downloaded if missing, handed out in mini-batches.
+
+A drop-in for `tensorflow.examples.tutorials.mnist.input_data` of TensorFlow 1.x: same functions and
+arguments, same splits and values, and for the same `seed` the same batches. It needs no TensorFlow.
+
+The IDX format (http://yann.lecun.com/exdb/mnist/): big-endian 32-bit integers, first a magic number
+(2051 images, 2049 labels), then the size of each dimension, then one unsigned byte per pixel
+(0 background, 255 ink) or label (0-9); here compressed with gzip.
+"""
+
+import collections
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import zlib
+
+import numpy as np
+
+MIRRORS = (
+    'https://storage.googleapis.com/cvdf-datasets/mnist/',
+    'https://ossci-datasets.s3.amazonaws.com/mnist/',
+    'https://raw.githubusercontent.com/fgnt/mnist/master/',
+)
+DEFAULT_SOURCE_URL = MIRRORS[0]
+
+TRAIN_IMAGES = 'train-images-idx3-ubyte.gz'
+TRAIN_LABELS = 'train-labels-idx1-ubyte.gz'
+TEST_IMAGES = 't10k-images-idx3-ubyte.gz'
+TEST_LABELS = 't10k-labels-idx1-ubyte.gz'
+
+# MNIST itself: bytes and SHA-256 of each file.
+MNIST_FILES = {
+    TRAIN_IMAGES: (9912422, '440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609'),
+    TRAIN_LABELS: (28881, '3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c'),
+    TEST_IMAGES: (1648877, '8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6'),
+    TEST_LABELS: (4542, 'f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6'),
+}
+
+DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'MNIST_data')
+
+IMAGE_SIZE = 28  # pixels, both ways
+NUM_CLASSES = 10
+
+_IMAGES_MAGIC = 2051
+_LABELS_MAGIC = 2049
+_CHUNK = 1 << 20
+_PRIVATE = '.download-'
+_TIMEOUT = 5  # seconds to connect, and between one piece of data and the next
+
+Datasets = collections.namedtuple('Datasets', ['train', 'validation', 'test'])
+
+
+def read_data_sets(
+    train_dir,
+    fake_data=False,
+    one_hot=False,
+    dtype=np.float32,
+    reshape=True,
+    validation_size=5000,
+    seed=None,
+    source_url=DEFAULT_SOURCE_URL,
+):
+    """Read MNIST from `train_dir`, downloading what is missing there.
+
+    Args:
+      train_dir: folder of the four `.gz` files. A file that is there is used as it is: other data
+        in the same format (Fashion-MNIST, KMNIST, EMNIST-digits) may stand in for MNIST.
+      fake_data: if true, read nothing; see `DataSet`.
+      one_hot: labels as float64 rows of 10 with a single 1, instead of uint8 digits.
+      dtype: of the images, as NumPy's or TensorFlow's: float32 for pixels in [0, 1], uint8 for
+        pixels in [0, 255].
+      reshape: images as [n, 784] instead of [n, 28, 28, 1].
+      validation_size: how many of the first training examples become the validation set.
+      seed: of the shuffling; None for another order each time.
+      source_url: folder on the web to download from, with no checksums known if it is not MNIST's.
+
+    Returns:
+      `Datasets(train, validation, test)`: 55,000, 5,000 and 10,000 examples of MNIST.
+
+    Raises:
+      OSError: a file cannot be downloaded, stored or read.
+      ValueError: a file is not what it should be, or `validation_size` is out of range.
+      TypeError: `dtype` is neither float32 nor uint8.
+    """
+    options = {'dtype': _image_dtype(dtype), 'reshape': reshape, 'seed': seed}
+    if fake_data:
+        return Datasets(*(DataSet([], [], True, one_hot, **options) for _ in range(3)))
+
+    _download_missing(train_dir, source_url)
+    images, labels = _read_examples(train_dir, TRAIN_IMAGES, TRAIN_LABELS, one_hot)
+    test_images, test_labels = _read_examples(train_dir, TEST_IMAGES, TEST_LABELS, one_hot)
+    if not 0 <= validation_size <= len(images):
+        raise ValueError(f'validation_size: expected 0 to {len(images)}, found {validation_size}')
+    return Datasets(
+        train=DataSet(images[validation_size:], labels[validation_size:], **options),
+        validation=DataSet(images[:validation_size], labels[:validation_size], **options),
+        test=DataSet(test_images, test_labels, **options),
+    )
+
+
+class DataSet:
+    """Images with their labels, in mini-batches."""
+
+    def __init__(
+        self,
+        images,
+        labels,
+        fake_data=False,
+        one_hot=False,
+        dtype=np.float32,
+        reshape=True,
+        seed=None,
+    ):
+        """Make a data set.
+
+        Args:
+          images: [n, rows, columns, 1], 0 to 255.
+          labels: [n] or, one-hot, [n, classes].
+          fake_data: ignore both; every batch is all-white images of class 0.
+          one_hot: whether fake labels are one-hot.
+          dtype: float32 rescales the images to [0, 1], uint8 leaves them as they are.
+          reshape: flatten the images to [n, rows * columns].
+          seed: of the shuffling; None for another order each time.
+
+        Raises:
+          ValueError: images and labels differ in number, or images to flatten have a depth.
+          TypeError: `dtype` is neither float32 nor uint8.
+        """
+        dtype = _image_dtype(dtype)
+        # The original reduced seeds in the same way.
+        self._random = np.random.RandomState(None if seed is None else seed % (2**31 - 1))
+        self._fake_data = fake_data
+        self.one_hot = one_hot
+        if fake_data:
+            self._num_examples = 10000
+        else:
+            if len(images) != len(labels):
+                raise ValueError(f'{len(images)} images have {len(labels)} labels')
+            self._num_examples = len(images)
+            if reshape:
+                if images.ndim != 4 or images.shape[3] != 1:
+                    raise ValueError(
+                        'images: expected shape [n, rows, columns, 1] to flatten, '
+                        f'found {list(images.shape)}'
+                    )
+                images = images.reshape(len(images), images.shape[1] * images.shape[2])
+        # Four bytes a pixel take time and memory, so pixels are rescaled when somebody asks for
+        # them, or now where the caller could change them in the meantime.
+        self._images, self._pixels = images, None
+        if not fake_data and dtype == np.float32:
+            if images.flags.writeable:
+                self._images = _rescale(images)
+            else:
+                self._images, self._pixels = None, images
+        self._labels = labels
+        self._order = np.arange(self._num_examples)
+        self._epochs_completed = 0
+        self._index_in_epoch = 0
+
+    @property
+    def images(self):
+        """All images, never shuffled: [n, 784] or [n, 28, 28, 1], float32 in [0, 1] or uint8."""
+        if self._images is None:
+            self._images, self._pixels = _rescale(self._pixels), None
+        return self._images
+
+    @property
+    def labels(self):
+        """All labels, in the order of `images`: uint8 [n] or, one-hot, float64 [n, 10]."""
+        return self._labels
+
+    @property
+    def num_examples(self):
+        """The number of examples."""
+        return self._num_examples
+
+    @property
+    def epochs_completed(self):
+        """How often all examples have been handed out."""
+        return self._epochs_completed
+
+    def next_batch(self, batch_size, fake_data=False, shuffle=True):
+        """Hand out the next examples; a batch may straddle two epochs.
+
+        Args:
+          batch_size: how many.
+          fake_data: hand out all-white images of class 0 instead.
+          shuffle: put the examples into a new order at the start of each epoch.
+
+        Returns:
+          (images, labels): arrays of the caller's own, which may be changed.
+
+        Raises:
+          ValueError: `batch_size` is not between 1 and `num_examples`.
+        """
+        if not 1 <= batch_size <= self._num_examples:
+            raise ValueError(
+                f'batch_size: expected 1 to {self._num_examples}, the size of the data set, '
+                f'found {batch_size}'
+            )
+        if fake_data or self._fake_data:
+            images = [[1] * IMAGE_SIZE**2 for _ in range(batch_size)]
+            label = [1] + [0] * (NUM_CLASSES - 1)
+            return images, [label[:] if self.one_hot else 0 for _ in range(batch_size)]
+
+        start = self._index_in_epoch
+        if start == 0 and self._epochs_completed == 0 and shuffle:
+            self._random.shuffle(self._order)
+        end = start + batch_size
+        index = self._order[start:end]
+        if end > self._num_examples:
+            # Kept apart from the order, which is shuffled in place.
+            rest = index.copy()
+            self._epochs_completed += 1
+            if shuffle:
+                self._random.shuffle(self._order)
+            end -= self._num_examples
+            index = np.concatenate([rest, self._order[:end]])
+        self._index_in_epoch = end
+
+        if self._images is None:
+            return _rescale(self._pixels[index]), self._labels[index]
+        return self._images[index], self._labels[index]
+
+
+def extract_images(f):
+    """Read a gzip-compressed IDX file of images.
+
+    Args:
+      f: file object, open for reading bytes.
+
+    Returns:
+      uint8 array [n, rows, columns, 1], read-only.
+
+    Raises:
+      ValueError: the file is not whole, or not images.
+      OSError: the file cannot be read.
+    """
+    with _IDXReader(f, _IMAGES_MAGIC) as reader:
+        return reader.read_images()
+
+
+def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
+    """Read a gzip-compressed IDX file of labels.
+
+    Args:
+      f: file object, open for reading bytes.
+      one_hot: return rows with a single 1.
+      num_classes: every label must be below.
+
+    Returns:
+      uint8 array [n], read-only, or float64 array [n, num_classes].
+
+    Raises:
+      ValueError: the file is not whole, or not labels below `num_classes`.
+      OSError: the file cannot be read.
+    """
+    with _IDXReader(f, _LABELS_MAGIC) as reader:
+        labels = reader.read_labels(num_classes)
+        return dense_to_one_hot(labels, num_classes) if one_hot else labels
+
+
+def dense_to_one_hot(labels_dense, num_classes):
+    """Turn integer labels into rows with a single 1.
+
+    Args:
+      labels_dense: integers from 0 to `num_classes` - 1.
+      num_classes: the length of a row.
+
+    Returns:
+      float64 array [number of labels, num_classes].
+
+    Raises:
+      ValueError: a label is out of range.
+    """
+    labels = np.ravel(labels_dense)
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise ValueError(f'labels: expected 0 to {num_classes - 1}, found {outside[0]}')
+    return np.eye(num_classes)[labels]
+
+
+class DownloadError(OSError):
+    """MNIST is not there and cannot be downloaded or stored."""
+
+
+def _image_dtype(dtype):
+    try:
+        # TensorFlow's DType knows its NumPy twin.
+        found = np.dtype(getattr(dtype, 'as_numpy_dtype', dtype))
+    except TypeError:
+        found = None
+    if found not in (np.uint8, np.float32):
+        raise TypeError(f'Invalid image dtype {dtype!r}, expected uint8 or float32')
+    return found
+
+
+def _rescale(pixels):
+    """Turn 0 to 255 into float32 0.0 to 1.0, rounded as the original rounded."""
+    return np.multiply(pixels, np.float32(1.0 / 255.0), dtype=np.float32)
+
+
+class _IDXReader:
+    """A gzip-compressed IDX file; whatever is wrong with it is a ValueError that says what.
+
+    It reads no further than the header promises, so that neither a header that lies nor a small
+    file that unpacks to gigabytes costs memory.
+    """
+
+    def __init__(self, f, magic, name=None):
+        self.name = name or getattr(f, 'name', 'IDX data')
+        self._stream = gzip.GzipFile(fileobj=f)
+        (found,) = self._read_integers(1)
+        self.expect(found == magic, f'magic number {magic}', found)
+        self.shape = self._read_integers(magic % 256)  # the magic's last byte: how many dimensions
+        self.expect(min(self.shape) > 0, 'at least 1 in each dimension', list(self.shape))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._stream.close()
+
+    def expect(self, right, expected, found):
+        """Raise ValueError unless `right`."""
+        if not right:
+            raise ValueError(f'{self.name}: expected {expected}, found {found}')
+
+    def read_images(self):
+        """Return the images: uint8 [n, rows, columns, 1]."""
+        return self._read_data().reshape((*self.shape, 1))
+
+    def read_labels(self, num_classes=NUM_CLASSES):
+        """Return the labels: uint8 [n]."""
+        labels = self._read_data()
+        last = labels.max()
+        self.expect(last < num_classes, f'labels from 0 to {num_classes - 1}', last)
+        return labels
+
+    def _read_data(self):
+        size = 1
+        for dimension in self.shape:
+            size *= dimension
+        data = self._read_up_to(size + 1)
+        found = len(data) if len(data) <= size else 'more'
+        self.expect(found == size, f'{size} bytes after the header', found)
+        array = np.frombuffer(data, np.uint8)
+        array.flags.writeable = False
+        return array
+
+    def _read_integers(self, count):
+        data = self._read_up_to(4 * count)
+        self.expect(len(data) == 4 * count, f'a header of {4 + 4 * count} bytes', 'less')
+        return tuple(np.frombuffer(data, '>u4').tolist())
+
+    def _read_up_to(self, size):
+        data = bytearray()
+        try:
+            while len(data) < size:
+                chunk = self._stream.read(min(_CHUNK, size - len(data)))
+                if not chunk:
+                    break
+                data += chunk
+        except (OSError, EOFError, zlib.error) as error:
+            if getattr(error, 'errno', None) is not None:  # the disk's fault, not the file's
+                raise
+            self.expect(False, 'a whole gzip file', error)
+        return data
+
+
+def _read_examples(folder, images_file, labels_file, one_hot):
+    """Return images and labels; both headers are compared before either file is read."""
+    images_path = os.path.join(folder, images_file)
+    labels_path = os.path.join(folder, labels_file)
+    try:
+        with open(images_path, 'rb') as images_f, open(labels_path, 'rb') as labels_f:
+            images = _IDXReader(images_f, _IMAGES_MAGIC)
+            labels = _IDXReader(labels_f, _LABELS_MAGIC)
+            count, *size = images.shape
+            images.expect(size == [IMAGE_SIZE] * 2, f'images of {IMAGE_SIZE} x {IMAGE_SIZE}', size)
+            labels.expect(
+                labels.shape == (count,),
+                f'{count} labels, one for each image of {images_file}',
+                labels.shape[0],
+            )
+            dense = labels.read_labels()
+            return images.read_images(), dense_to_one_hot(dense, NUM_CLASSES) if one_hot else dense
+    except ValueError as error:
+        raise ValueError(
+            f'{error}. Remove the file and start again to download it anew, '
+            'or put a whole one in its place.'
+        ) from None
+    except OSError as error:
+        raise OSError(f'{error.filename or folder}: cannot be read: {error.strerror}') from None
+
+
+def _download_missing(folder, source_url):
+    missing = [name for name in MNIST_FILES if not os.path.lexists(os.path.join(folder, name))]
+    if not missing:
+        return
+    if not source_url or source_url in MIRRORS:
+        mirrors, known = MIRRORS, MNIST_FILES
+    else:
+        mirrors, known = (source_url.rstrip('/') + '/',), {}
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _remove_stale_downloads(folder)
+        # Beside the target, since only a move within one file system is all or nothing.
+        with tempfile.TemporaryDirectory(prefix=_PRIVATE, dir=folder) as private:
+            for name, path in _download_files(missing, mirrors, known, private):
+                target = os.path.join(folder, name)
+                if not os.path.lexists(target):
+                    os.replace(path, target)
+    except _NoMirror as error:
+        raise DownloadError(_how_to_get_mnist(folder, error.args[0])) from None
+    except OSError as error:
+        raise DownloadError(
+            f'{folder}: expected a folder to store MNIST in, found: {error.strerror or error}. '
+            f'Name one that can be written, or that has {", ".join(missing)}.'
+        ) from None
+
+
+class _NoMirror(Exception):
+    """Every mirror failed; the argument says why each did."""
+
+
+def _download_files(names, mirrors, known, folder):
+    """Download each file from the first mirror that has it; yield its name and checked path."""
+    import requests  # here: a run that has its data shall not wait for this import
+    import urllib3
+
+    retries = urllib3.Retry(
+        total=2,
+        backoff_factor=0.5,
+        status_forcelist=(429, 500, 502, 503, 504),
+        raise_on_status=False,
+        respect_retry_after_header=False,  # it may ask for an hour
+    )
+    session = requests.Session()
+    for scheme in ('http://', 'https://'):
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
+    failures = {}
+    for name in names:
+        path = os.path.join(folder, name)
+        for mirror in mirrors:
+            if mirror in failures:  # a mirror that hangs costs its seconds once
+                continue
+            try:
+                _download(session, mirror + name, path, known.get(name))
+                break
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+                failures[mirror] = f'{name}: {_innermost(error)}'
+        else:
+            raise _NoMirror(failures)
+        yield name, path
+
+
+def _download(session, url, path, known):
+    """Download `url` to `path`; ValueError if what came is not what it should be."""
+    from tqdm import tqdm
+
+    name = os.path.basename(path)
+    digest = hashlib.sha256()
+    received = 0
+    began = time.monotonic()
+    headers = {'Accept-Encoding': 'identity'}
+    with session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as response:
+        if not response.ok:
+            raise ValueError(f'{response.status_code} {response.reason}')
+        kind = response.headers.get('Content-Type', 'unknown type')
+        size, sha256 = known or (int(response.headers.get('Content-Length', 0)) or None, None)
+        bar = tqdm(desc=name, total=size, unit='B', unit_scale=True, disable=None)
+        with open(path, 'wb') as f, bar:
+            # Not decoded: some servers take the .gz for an encoding of what is in it.
+            for chunk in response.raw.stream(_CHUNK // 16, decode_content=False):
+                f.write(chunk)
+                digest.update(chunk)
+                received += len(chunk)
+                bar.update(len(chunk))
+                if known and received > size:
+                    break
+                if time.monotonic() - began > 20 + received / 1000:
+                    raise ValueError('slower than 1 kB/s')
+    if not known:
+        with open(path, 'rb') as f:
+            if name in (TRAIN_IMAGES, TEST_IMAGES):
+                _IDXReader(f, _IMAGES_MAGIC, kind).read_images()
+            else:
+                _IDXReader(f, _LABELS_MAGIC, kind).read_labels()
+    elif received != size:
+        found = received if received < size else 'more'
+        raise ValueError(f'{kind}: expected {size} bytes, found {found}')
+    elif digest.hexdigest() != sha256:
+        raise ValueError(f'{kind}: expected SHA-256 {sha256}, found {digest.hexdigest()}')
+
+
+def _innermost(error):
+    """The first cause in a few words, where requests tells the whole chain."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return getattr(error, 'strerror', None) or str(error) or type(error).__name__
+
+
+def _how_to_get_mnist(folder, failures):
+    lines = [f'MNIST is not in {folder} and cannot be downloaded:']
+    lines += [f'  {mirror} {reason}' for mirror, reason in failures.items()]
+    lines += ['Put these four files there by hand, from a mirror or from another machine:']
+    lines += [f'  {n}  {size:,} bytes, SHA-256 {sha}' for n, (size, sha) in MNIST_FILES.items()]
+    return '\n'.join(lines)
+
+
+def _remove_stale_downloads(folder):
+    """Remove what killed downloads left; none takes a day."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.startswith(_PRIVATE) and time.time() - os.path.getmtime(path) > 86400:
+            shutil.rmtree(path, ignore_errors=True)

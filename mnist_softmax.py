@@ -1,0 +1,84 @@
+"""Softmax regression on MNIST: one linear layer, trained by gradient descent; about 92 %.
+
+python mnist_softmax.py
+"""
+
+import argparse
+import os
+import sys
+
+import input_data
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's start-up talk looks like errors
+
+import tensorflow.compat.v1 as tf
+
+tf.disable_eager_execution()
+tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
+
+
+def softmax_regression(x):
+    """Build the model.
+
+    Args:
+      x: float32 [n, 784], pixels in [0, 1].
+
+    Returns:
+      float32 [n, 10], the logits of the ten classes.
+    """
+    with tf.name_scope('softmax'):
+        W = tf.Variable(tf.zeros([784, 10]), name='W')
+        b = tf.Variable(tf.zeros([10]), name='b')
+        y = tf.add(tf.matmul(x, W), b, name='logits')
+        tf.nn.softmax(y, name='probabilities')
+    return y
+
+
+def main():
+    parser = argparse.ArgumentParser(description='Train softmax regression on MNIST.')
+    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
+    parser.add_argument('--max_steps', type=positive, default=1000, help='steps to train')
+    parser.add_argument('--seed', type=int, help='make runs repeat each other')
+    args = parser.parse_args()
+
+    try:
+        mnist = input_data.read_data_sets(args.data_dir, one_hot=True, seed=args.seed)
+    except (OSError, ValueError) as error:
+        sys.exit(f'{parser.prog}: error: {error}')
+
+    if args.seed is not None:
+        tf.set_random_seed(args.seed)
+    x = tf.placeholder(tf.float32, shape=[None, 784], name='x')
+    y_ = tf.placeholder(tf.float32, shape=[None, 10], name='y_')
+    y = softmax_regression(x)
+
+    with tf.name_scope('loss'):
+        cross_entropy = tf.reduce_mean(
+            tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y), name='cross_entropy'
+        )
+    with tf.name_scope('gradient_descent'):
+        train_step = tf.train.GradientDescentOptimizer(0.5).minimize(cross_entropy)
+    with tf.name_scope('accuracy'):
+        correct_prediction = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1), name='correct_prediction')
+        accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
+
+    with tf.Session() as sess:
+        sess.run(tf.global_variables_initializer())
+        for _ in range(args.max_steps):
+            batch = mnist.train.next_batch(100)
+            train_step.run(feed_dict={x: batch[0], y_: batch[1]})
+
+        test = {x: mnist.test.images, y_: mnist.test.labels}
+        print('test accuracy %g' % accuracy.eval(feed_dict=test))
+
+
+def positive(text):
+    """Parse a flag that counts something."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'expected 1 or more, found {number}')
+    return number
+
+
+if __name__ == '__main__':
+    main()
