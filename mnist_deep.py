@@ -4,19 +4,33 @@ python mnist_deep.py
 """
 
 import argparse
+import contextlib
+import glob
 import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 
 import numpy as np
+from tqdm import tqdm
 
 import input_data
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's start-up talk looks like errors
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.client import device_lib
+from tensorflow.python.platform import build_info
 
 tf.disable_eager_execution()
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
+
+CHECKPOINT = 'model.ckpt'
 
 
 def deepnn(x):
@@ -97,16 +111,9 @@ def max_pool_2x2(x):
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Train a convolutional network on MNIST.')
-    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
-    parser.add_argument('--max_steps', type=positive, default=20000, help='steps to train')
-    parser.add_argument('--seed', type=int, help='make runs repeat each other')
-    args = parser.parse_args()
-
-    try:
-        mnist = input_data.read_data_sets(args.data_dir, one_hot=True, seed=args.seed)
-    except (OSError, ValueError) as error:
-        sys.exit(f'{parser.prog}: error: {error}')
+    args = parse_flags()
+    mnist = read_mnist(args)
+    log_dir = make_log_dir(args.log_dir)
 
     if args.seed is not None:
         tf.set_random_seed(args.seed)
@@ -125,19 +132,55 @@ def main():
             tf.argmax(y_conv, 1), tf.argmax(y_, 1), name='correct_prediction'
         )
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
+    with tf.name_scope('summaries'):
+        loss_summary = tf.summary.scalar('loss', cross_entropy)
+        accuracy_summary = tf.summary.scalar('training_accuracy', accuracy)
+        curves = tf.summary.merge([loss_summary, accuracy_summary])
+        W_conv1 = tf.trainable_variables()[0]
+        filters = tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
 
+    saver = tf.train.Saver(max_to_keep=3)
+    writer = open_writer(log_dir)
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
-    with tf.Session(config=config) as sess:
+    with tf.Session(config=config) as sess, errors_of_log_dir(log_dir):
+        say(f'Training on {device(config)}.')
+        say(f'To watch it learn: tensorboard --logdir {shlex.quote(log_dir)}')
         sess.run(tf.global_variables_initializer())
-        for i in range(args.max_steps):
-            batch = mnist.train.next_batch(50)
-            if i % 100 == 0:
-                train_accuracy = accuracy.eval(
-                    feed_dict={x: batch[0], y_: batch[1], keep_prob: 1.0}
-                )
-                print('step %d, training accuracy %g' % (i, train_accuracy), flush=True)
-            train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
+        first = restore(saver, sess, log_dir)
+        if first >= args.max_steps:
+            say(f'Its {args.max_steps} steps are done: evaluating.')
+        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
+        if args.seed is not None:
+            for _ in range(first):  # the batches that were trained on before
+                mnist.train.next_batch(50)
+
+        with catch_ctrl_c() as ctrl_c, tqdm(
+            initial=first,
+            total=args.max_steps,
+            unit=' steps',
+            disable=first >= args.max_steps or None,
+        ) as bar:
+            for i in range(first, args.max_steps):
+                batch = mnist.train.next_batch(50)
+                if i % 100 == 0:
+                    train_accuracy, summary = sess.run(
+                        [accuracy, curves], feed_dict={x: batch[0], y_: batch[1], keep_prob: 1.0}
+                    )
+                    with bar.external_write_mode():
+                        print('step %d, training accuracy %g' % (i, train_accuracy), flush=True)
+                    writer.add_summary(summary, i)
+                train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
+                bar.update()
+                if ctrl_c or (i + 1) % 1000 == 0 or i + 1 == args.max_steps:
+                    saver.save(sess, os.path.join(log_dir, CHECKPOINT), global_step=i + 1)
+                    writer.add_summary(filters.eval(), i + 1)
+                if ctrl_c:
+                    break
+        if ctrl_c:
+            writer.close()
+            say(f'Stopped after step {i + 1}. Resume with --log_dir {shlex.quote(log_dir)}')
+            sys.exit(130)
 
         # In slices, since 10,000 images at once exhaust a small GPU, and a CPU takes twice as long.
         correct = [
@@ -150,7 +193,23 @@ def main():
             )
             for start in range(0, mnist.test.num_examples, 1000)
         ]
-        print('test accuracy %g' % np.mean(np.concatenate(correct)))
+        test_accuracy = np.mean(np.concatenate(correct))
+        print('test accuracy %g' % test_accuracy)
+        value = tf.Summary.Value(tag='summaries/test_accuracy', simple_value=test_accuracy)
+        writer.add_summary(tf.Summary(value=[value]), args.max_steps)
+        writer.close()
+
+
+def parse_flags():
+    parser = argparse.ArgumentParser(description='Train a convolutional network on MNIST.')
+    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
+    parser.add_argument('--max_steps', type=positive, default=20000, help='steps to train')
+    parser.add_argument('--seed', type=int, help='make runs repeat each other')
+    parser.add_argument(
+        '--log_dir',
+        help='folder of checkpoints, to resume from, and TensorBoard events (default: a new one)',
+    )
+    return parser.parse_args()
 
 
 def positive(text):
@@ -161,5 +220,134 @@ def positive(text):
     return number
 
 
+def say(message):
+    """Tell what is not the page's output, which alone goes to stdout."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def fail(message):
+    sys.exit(f'{os.path.basename(__file__)}: error: {message}')
+
+
+def read_mnist(args):
+    try:
+        return input_data.read_data_sets(args.data_dir, one_hot=True, seed=args.seed)
+    except (OSError, ValueError) as error:
+        fail(error)
+
+
+def make_log_dir(log_dir):
+    """Return a folder that can be written, by default a new temporary one."""
+    try:
+        if log_dir is None:
+            return tempfile.mkdtemp(prefix='mnist_deep_')
+        os.makedirs(log_dir, exist_ok=True)
+        tempfile.TemporaryFile(dir=log_dir).close()
+        return log_dir
+    except OSError as error:
+        fail(f'--log_dir {log_dir}: expected a folder to write to, found: {error.strerror}')
+
+
+def device(config):
+    """Say in words what TensorFlow computes on, and why not on a GPU that is there."""
+    build = getattr(build_info, 'build_info', vars(build_info))  # TensorFlow 2, or 1.15
+    cuda = build.get('cuda_version') or build.get('cuda_version_number')
+    gpus = [d for d in device_lib.list_local_devices(config) if d.device_type == 'GPU']
+    if gpus:
+        return f'the GPU ({gpus[0].physical_device_desc}) with CUDA {cuda}'
+    if not shutil.which('nvidia-smi'):
+        return 'the CPU'
+    if not tf.test.is_built_with_cuda():
+        return 'the CPU, since this TensorFlow was built without CUDA'
+    # TensorFlow tells why in its log alone, which is silent here.
+    log = subprocess.run(
+        [sys.executable, '-c', f'import {device_lib.__name__} as d; d.list_local_devices()'],
+        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0'),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ).stderr
+    reasons = re.findall(r'\] (.*(?:[Cc]ould not|Cannot|failed|Ignoring).*)', log)
+    reason = reasons[0] if reasons else 'it finds no GPU'
+    return f'the CPU, since this TensorFlow was built for CUDA {cuda}: {reason}'
+
+
+def open_writer(log_dir):
+    """Return a writer of TensorBoard events, the graph already written."""
+    # It writes in a thread of its own, whose errors are raised again where it is used.
+    threading.excepthook = lambda args: None
+    return tf.summary.FileWriter(log_dir, tf.get_default_graph(), flush_secs=10)
+
+
+def restore(saver, sess, log_dir):
+    """Restore the newest whole checkpoint; return its step, 0 where there is no checkpoint."""
+    folder = glob.escape(log_dir)
+    for leftover in glob.glob(os.path.join(folder, CHECKPOINT + '-*.tempstate*')):
+        os.remove(leftover)  # half a checkpoint, whose writing was killed
+    checkpoints = []
+    for index in glob.glob(os.path.join(folder, '*.index')):
+        match = re.fullmatch(CHECKPOINT + r'-(\d+)\.index', os.path.basename(index))
+        if not match:
+            fail(f'--log_dir: expected a folder of this script, found {index}. Name another one.')
+        checkpoints.append((int(match.group(1)), index[: -len('.index')]))
+    checkpoints.sort()
+    for newest in range(len(checkpoints) - 1, -1, -1):
+        step, path = checkpoints[newest]
+        try:
+            saver.restore(sess, path)
+        except (tf.errors.OpError, ValueError) as error:
+            say(f'{path}: expected a checkpoint of this network, found: {in_a_line(error)}')
+            continue
+        saver.recover_last_checkpoints([path for _, path in checkpoints[: newest + 1]])
+        say(f'Resuming after step {step}, from {path}.')
+        return step
+    if checkpoints:
+        fail(f'--log_dir: nothing in {log_dir} can be resumed. Remove it or name another folder.')
+    return 0
+
+
+def in_a_line(error):
+    """What TensorFlow says went wrong, without where in its graph."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if re.search(r'model\.ckpt|tfevents|Key |shape', line)]
+    return (telling or lines)[0]
+
+
+@contextlib.contextmanager
+def catch_ctrl_c():
+    """Yield a list, empty until Ctrl-C is pressed, so that no step is cut in two."""
+    pressed = []
+
+    def note(signum, frame):
+        pressed.append(signum)
+        signal.signal(signal.SIGINT, before)  # a second Ctrl-C does not wait
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def errors_of_log_dir(log_dir):
+    """End in one message where a checkpoint or an event cannot be written."""
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError, OSError, ValueError) as error:
+        reason = in_a_line(error)
+        if CHECKPOINT not in reason and 'tfevents' not in reason and log_dir not in reason:
+            raise
+        for leftover in glob.glob(os.path.join(glob.escape(log_dir), '*.tempstate*')):
+            os.remove(leftover)
+        fail(
+            f'--log_dir: cannot write: {reason}. Earlier checkpoints are whole: '
+            f'make room and resume with --log_dir {shlex.quote(log_dir)}'
+        )
+
+
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -5,7 +5,9 @@ python mnist_softmax.py
 
 import argparse
 import os
+import shlex
 import sys
+import tempfile
 
 import input_data
 
@@ -39,10 +41,12 @@ def main():
     parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
     parser.add_argument('--max_steps', type=positive, default=1000, help='steps to train')
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
+    parser.add_argument('--log_dir', help='folder of TensorBoard events (default: a new one)')
     args = parser.parse_args()
 
     try:
         mnist = input_data.read_data_sets(args.data_dir, one_hot=True, seed=args.seed)
+        log_dir = make_log_dir(args.log_dir)
     except (OSError, ValueError) as error:
         sys.exit(f'{parser.prog}: error: {error}')
 
@@ -62,14 +66,49 @@ def main():
         correct_prediction = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1), name='correct_prediction')
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
 
-    with tf.Session() as sess:
+    with tf.name_scope('summaries'):
+        loss_summary = tf.summary.scalar('loss', cross_entropy)
+        (W, _) = tf.trainable_variables()
+        weights = tf.reshape(tf.transpose(W), [10, 28, 28, 1])  # one image for each digit
+        weights_summary = tf.summary.image('weights', weights, max_outputs=10)
+
+    writer = tf.summary.FileWriter(log_dir, tf.get_default_graph())
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
+    with tf.Session(config=config) as sess:
+        gpu = any(device.device_type == 'GPU' for device in sess.list_devices())
+        print('Training on the GPU.' if gpu else 'Training on the CPU.', file=sys.stderr)
         sess.run(tf.global_variables_initializer())
-        for _ in range(args.max_steps):
+        for i in range(args.max_steps):
             batch = mnist.train.next_batch(100)
+            if i % 10 == 0:
+                summary = loss_summary.eval(feed_dict={x: batch[0], y_: batch[1]})
+                writer.add_summary(summary, i)
             train_step.run(feed_dict={x: batch[0], y_: batch[1]})
+
+        writer.add_summary(weights_summary.eval(), args.max_steps)
+        writer.close()
+        print(
+            f'To see its graph, loss and weights: tensorboard --logdir {shlex.quote(log_dir)}',
+            file=sys.stderr,
+        )
 
         test = {x: mnist.test.images, y_: mnist.test.labels}
         print('test accuracy %g' % accuracy.eval(feed_dict=test))
+
+
+def make_log_dir(log_dir):
+    """Return a folder that can be written, by default a new temporary one."""
+    if log_dir is None:
+        return tempfile.mkdtemp(prefix='mnist_softmax_')
+    try:
+        os.makedirs(log_dir, exist_ok=True)
+        tempfile.TemporaryFile(dir=log_dir).close()
+    except OSError as error:
+        raise OSError(
+            f'--log_dir {log_dir}: expected a folder to write to, found: {error.strerror}'
+        ) from None
+    return log_dir
 
 
 def positive(text):
