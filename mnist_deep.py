@@ -31,6 +31,7 @@ tf.disable_eager_execution()
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
 
 CHECKPOINT = 'model.ckpt'
+CHECKPOINT_STEPS = 1000
 
 
 def deepnn(x):
@@ -172,7 +173,7 @@ def main():
                     writer.add_summary(summary, i)
                 train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
                 bar.update()
-                if ctrl_c or (i + 1) % 1000 == 0 or i + 1 == args.max_steps:
+                if ctrl_c or (i + 1) % CHECKPOINT_STEPS == 0 or i + 1 == args.max_steps:
                     saver.save(sess, os.path.join(log_dir, CHECKPOINT), global_step=i + 1)
                     writer.add_summary(filters.eval(), i + 1)
                 if ctrl_c:
@@ -241,6 +242,10 @@ def make_log_dir(log_dir):
     try:
         if log_dir is None:
             return tempfile.mkdtemp(prefix='mnist_deep_')
+        if re.search(r'[][*?\\]', log_dir):
+            fail(
+                f'--log_dir: expected no [ ] * ? \\, which are patterns to TensorFlow, in {log_dir}'
+            )
         os.makedirs(log_dir, exist_ok=True)
         tempfile.TemporaryFile(dir=log_dir).close()
         return log_dir
@@ -260,8 +265,9 @@ def device(config):
     if not tf.test.is_built_with_cuda():
         return 'the CPU, since this TensorFlow was built without CUDA'
     # TensorFlow tells why in its log alone, which is silent here.
+    script = 'from tensorflow.python.client.device_lib import list_local_devices as f; f()'
     log = subprocess.run(
-        [sys.executable, '-c', f'import {device_lib.__name__} as d; d.list_local_devices()'],
+        [sys.executable, '-c', script],
         env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0'),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -307,10 +313,9 @@ def restore(saver, sess, log_dir):
 
 
 def in_a_line(error):
-    """What TensorFlow says went wrong, without where in its graph."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if re.search(r'model\.ckpt|tfevents|Key |shape', line)]
-    return (telling or lines)[0]
+    """What TensorFlow says went wrong, which stands before where in the graph it did."""
+    before_node = re.search(r'^(.*)\n\s*\[\[', str(error), re.MULTILINE)
+    return before_node.group(1).strip() if before_node else str(error).splitlines()[0]
 
 
 @contextlib.contextmanager
@@ -336,7 +341,7 @@ def errors_of_log_dir(log_dir):
         yield
     except (tf.errors.OpError, RuntimeError, OSError, ValueError) as error:
         reason = in_a_line(error)
-        if CHECKPOINT not in reason and 'tfevents' not in reason and log_dir not in reason:
+        if CHECKPOINT not in reason and 'tfevents' not in reason:
             raise
         for leftover in glob.glob(os.path.join(glob.escape(log_dir), '*.tempstate*')):
             os.remove(leftover)

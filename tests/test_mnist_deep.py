@@ -1,9 +1,19 @@
 """The convolutional network: its graph, one step against NumPy, and what the script prints."""
 
+import fcntl
+import glob
+import importlib
 import os
+import pty
+import random
 import re
+import shlex
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 
 import numpy as np
 import pytest
@@ -23,6 +33,19 @@ def run(*args, **kwargs):
         text=True,
         **kwargs,
     )
+
+
+@pytest.fixture
+def train(mnist_dir, monkeypatch, capsys):
+    """Run the script in this process; return what it wrote to stdout and to stderr."""
+
+    def train(*args):
+        monkeypatch.setattr(sys, 'argv', [SCRIPT, '--data_dir', mnist_dir, *map(str, args)])
+        with tf.Graph().as_default():
+            mnist_deep.main()
+        return capsys.readouterr()
+
+    return train
 
 
 @pytest.fixture
@@ -273,6 +296,340 @@ def test_another_seed_is_another_run(mnist_dir):
     )
     assert first.count('\n') == second.count('\n') == 3
     assert first != second
+
+
+def test_says_what_it_trains_on_and_nothing_like_an_error(mnist_dir):
+    result = run('--data_dir', mnist_dir, '--max_steps', '1')
+    # TensorFlow 2's own two lines, which no setting of TensorFlow silences.
+    chatter = re.compile(r'WARNING: All log messages before absl|I0000 .* MLIR V1')
+    lines = [line for line in result.stderr.splitlines() if not chatter.match(line)]
+    assert re.fullmatch(r'Training on the (CPU|GPU \(.*\) with CUDA .*)\.', lines[0])
+    assert re.fullmatch(r'To watch it learn: tensorboard --logdir \S+', lines[1])
+    assert len(lines) == 2
+    log_dir = shlex.split(lines[1])[-1]
+    assert os.path.exists(os.path.join(log_dir, 'model.ckpt-1.index'))
+
+
+def test_events(mnist_dir, train, tmp_path):
+    train('--max_steps', 101, '--log_dir', tmp_path)
+    (path,) = glob.glob(str(tmp_path / 'events.out.tfevents.*'))
+    scalars, images, graphs = {}, {}, []
+    for event in tf.train.summary_iterator(path):
+        if event.graph_def:
+            graphs.append(tf.GraphDef.FromString(event.graph_def))
+        for value in event.summary.value:
+            if value.HasField('image'):
+                images[value.tag] = (event.step, value.image.height, value.image.width)
+            else:
+                scalars.setdefault(value.tag, []).append(event.step)
+    assert scalars == {
+        'summaries/loss': [0, 100],
+        'summaries/training_accuracy': [0, 100],
+        'summaries/test_accuracy': [101],
+    }
+    assert images == {f'summaries/filters/image/{i}': (101, 5, 5) for i in range(32)}
+    (graph,) = graphs
+    scopes = {node.name.split('/')[0] for node in graph.node}
+    assert scopes == {
+        *('x', 'y_', 'keep_prob', 'reshape', 'conv1', 'pool1', 'conv2', 'pool2', 'fc1', 'dropout'),
+        *('fc2', 'loss', 'adam_optimizer', 'accuracy', 'summaries', 'save'),
+    }
+
+
+def test_resumes_with_the_batches_that_would_have_come(train, tmp_path, monkeypatch):
+    batches = []
+    next_batch = input_data.DataSet.next_batch
+
+    def recording(self, batch_size):
+        batches.append(next_batch(self, batch_size))
+        return batches[-1]
+
+    monkeypatch.setattr(input_data.DataSet, 'next_batch', recording)
+    train('--seed', 3, '--max_steps', 30, '--log_dir', tmp_path / 'undisturbed')
+    undisturbed, batches[:] = batches[:], []
+    train('--seed', 3, '--max_steps', 12, '--log_dir', tmp_path / 'resumed')
+    del batches[:]
+    out, err = train('--seed', 3, '--max_steps', 30, '--log_dir', tmp_path / 'resumed')
+    assert f'Resuming after step 12, from {tmp_path / "resumed" / "model.ckpt-12"}.\n' in err
+    assert re.fullmatch(r'test accuracy \S+\n', out)
+    assert len(undisturbed) == 30
+    for (images, labels), (expected_images, expected_labels) in zip(
+        batches[-18:], undisturbed[12:]
+    ):
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_a_finished_run_is_evaluated_again(train, tmp_path):
+    first, _ = train('--max_steps', 3, '--log_dir', tmp_path)
+    second, err = train('--max_steps', 3, '--log_dir', tmp_path)
+    assert 'Its 3 steps are done: evaluating.\n' in err
+    assert second == first.splitlines()[-1] + '\n'
+
+
+def test_keeps_three_checkpoints(train, tmp_path):
+    for steps in (1, 2, 3, 4):
+        train('--max_steps', steps, '--log_dir', tmp_path)
+    found = sorted(os.path.basename(path) for path in glob.glob(str(tmp_path / '*.index')))
+    assert found == ['model.ckpt-2.index', 'model.ckpt-3.index', 'model.ckpt-4.index']
+
+
+def truncate_data(path):
+    os.truncate(path + '.data-00000-of-00001', 1000000)
+
+
+def truncate_index(path):
+    os.truncate(path + '.index', 100)
+
+
+def empty_index(path):
+    os.truncate(path + '.index', 0)
+
+
+def flip_bits(path):
+    with open(path + '.data-00000-of-00001', 'r+b') as f:
+        f.seek(3000000)
+        f.write(b'\xff' * 100)
+
+
+def remove_data(path):
+    os.remove(path + '.data-00000-of-00001')
+
+
+def another_network(path):
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.Variable(tf.zeros([3]), name='conv1/W')
+        sess.run(tf.global_variables_initializer())
+        tf.train.Saver().save(sess, path)
+
+
+DAMAGES = [truncate_data, truncate_index, empty_index, flip_bits, remove_data, another_network]
+
+
+def test_a_damaged_checkpoint_gives_way_to_an_older_one(train, tmp_path):
+    steps = 2
+    train('--max_steps', 1, '--log_dir', tmp_path)
+    for damage in DAMAGES:
+        train('--max_steps', steps, '--log_dir', tmp_path)
+        newest = str(tmp_path / f'model.ckpt-{steps}')
+        damage(newest)
+        _, err = train('--max_steps', steps + 1, '--log_dir', tmp_path)
+        lines = err.splitlines()
+        told = [line for line in lines if line.startswith(newest + ': expected a checkpoint of ')]
+        assert len(told) == 1, (damage, err)
+        assert 'Graph execution error' not in told[0]
+        resumed = [line for line in lines if line.startswith('Resuming after step ')]
+        assert resumed == [
+            f'Resuming after step {steps - 1}, from {tmp_path / "model.ckpt"}-{steps - 1}.'
+        ]
+        steps += 2
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_no_restart_from_zero_over_damaged_checkpoints(damage, train, tmp_path, capsys):
+    train('--max_steps', 1, '--log_dir', tmp_path)
+    damage(str(tmp_path / 'model.ckpt-1'))
+    before = sorted(os.listdir(str(tmp_path)))
+    with pytest.raises(SystemExit) as exit:
+        train('--max_steps', 2, '--log_dir', tmp_path)
+    assert str(exit.value) == (
+        f'mnist_deep.py: error: --log_dir: nothing in {tmp_path} can be resumed. '
+        'Remove it or name another folder.'
+    )
+    assert capsys.readouterr().out == ''
+    checkpoints = [name for name in os.listdir(str(tmp_path)) if 'tfevents' not in name]
+    assert sorted(checkpoints) == [name for name in before if 'tfevents' not in name]
+
+
+def test_checkpoints_of_somebody_else(train, tmp_path):
+    another_network(str(tmp_path / 'theirs'))
+    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(str(tmp_path))}
+    with pytest.raises(SystemExit) as exit:
+        train('--max_steps', 2, '--log_dir', tmp_path)
+    assert f'found {tmp_path / "theirs.index"}' in str(exit.value)
+    for name, content in before.items():
+        assert (tmp_path / name).read_bytes() == content
+
+
+def test_names_with_spaces_and_other_letters(train, tmp_path):
+    log_dir = tmp_path / "it's a földer"
+    train('--max_steps', 1, '--log_dir', log_dir)
+    _, err = train('--max_steps', 2, '--log_dir', log_dir)
+    assert 'Resuming after step 1, ' in err
+    (command,) = [line for line in err.splitlines() if 'tensorboard' in line]
+    assert shlex.split(command)[-3:] == ['tensorboard', '--logdir', str(log_dir)]
+
+
+@pytest.mark.parametrize('name', ['run[1]', 'run*', 'run?'])
+def test_names_that_tensorflow_takes_for_patterns(name, train, tmp_path):
+    with pytest.raises(SystemExit) as exit:
+        train('--log_dir', tmp_path / name)
+    assert str(exit.value).startswith('mnist_deep.py: error: --log_dir: expected no [ ] * ? ')
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize('script', ['mnist_deep', 'mnist_softmax'])
+def test_log_dir_that_cannot_be_written(script, mnist_dir, tmp_path, monkeypatch):
+    file = tmp_path / 'file'
+    file.write_text('mine')
+    argv = [SCRIPT, '--data_dir', mnist_dir, '--log_dir', str(file / 'logs')]
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit) as exit:
+        importlib.import_module(script).main()
+    assert str(exit.value).endswith(
+        f'error: --log_dir {file / "logs"}: expected a folder to write to, found: Not a directory'
+    )
+    assert file.read_text() == 'mine'
+
+
+def start(*args, **kwargs):
+    """Start the script with a checkpoint every 5 steps."""
+    code = 'import mnist_deep; mnist_deep.CHECKPOINT_STEPS = 5; mnist_deep.main()'
+    return subprocess.Popen(
+        [sys.executable, '-u', '-c', code, *args],
+        cwd=os.path.dirname(SCRIPT),
+        stdout=subprocess.PIPE,
+        stderr=kwargs.pop('stderr', subprocess.PIPE),
+        text=True,
+    )
+
+
+def saved_steps(log_dir):
+    paths = glob.glob(str(log_dir / 'model.ckpt-*.index'))
+    return {int(re.search(r'-(\d+)\.index', path).group(1)) for path in paths}
+
+
+def wait_until(condition, process, seconds=120):
+    deadline = time.time() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.time() < deadline
+        time.sleep(0.01)
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(mnist_dir, tmp_path):
+    process = start('--data_dir', mnist_dir, '--log_dir', str(tmp_path))
+    wait_until(lambda: saved_steps(tmp_path), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 'Traceback' not in err
+    (step,) = re.findall(r'^Stopped after step (\d+)\. Resume with --log_dir (?:.*)$', err, re.M)
+    assert max(saved_steps(tmp_path)) == int(step)
+
+
+def test_sigkill_loses_no_checkpoint(mnist_dir, tmp_path):
+    moments = random.Random(1)
+    saved = 0
+    for _ in range(4):
+        steps = str(saved + 1000)
+        process = start(
+            *('--data_dir', mnist_dir, '--log_dir', str(tmp_path), '--max_steps', steps),
+            stderr=subprocess.STDOUT,
+        )
+        newest = saved
+        wait_until(lambda newest=newest: max(saved_steps(tmp_path), default=0) > newest, process)
+        time.sleep(moments.uniform(0, 0.5))
+        process.kill()
+        out, _ = process.communicate()
+        if saved:
+            (resumed,) = re.findall(r'^Resuming after step (\d+),', out, re.M)
+            assert int(resumed) >= saved
+        else:
+            assert 'Resuming' not in out
+        saved = max(saved_steps(tmp_path))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for the events and one checkpoint."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=60m', 'tmpfs', str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f'no file system can be mounted: {error}')
+    if mounted.returncode:
+        pytest.skip(f'no file system can be mounted: {mounted.stderr}')
+    yield folder
+    subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+def test_full_disk_ends_in_one_message_and_keeps_the_last_checkpoint(small_disk, train, capsys):
+    train('--max_steps', 1, '--log_dir', small_disk)
+    with pytest.raises(SystemExit) as exit:
+        train('--max_steps', 2, '--log_dir', small_disk)
+    message = str(exit.value)
+    assert message.startswith('mnist_deep.py: error: --log_dir: cannot write: ')
+    assert 'No space left on device' in message
+    assert saved_steps(small_disk) == {1}
+    assert not glob.glob(str(small_disk / '*tempstate*'))
+    assert 'Traceback' not in capsys.readouterr().err
+    _, err = train('--max_steps', 1, '--log_dir', small_disk)
+    assert 'Resuming after step 1, ' in err
+
+
+@pytest.mark.skipif('OTHER_PYTHON' not in os.environ, reason='OTHER_PYTHON names no other runtime')
+def test_checkpoints_cross_between_the_runtimes(mnist_dir, train, tmp_path):
+    def other(*args):
+        return subprocess.run(
+            [os.environ['OTHER_PYTHON'], SCRIPT, '--data_dir', mnist_dir, *args],
+            capture_output=True,
+            text=True,
+        )
+
+    theirs, ours = str(tmp_path / 'theirs'), str(tmp_path / 'ours')
+    written = other('--max_steps', '30', '--log_dir', theirs)
+    out, err = train('--max_steps', 30, '--log_dir', theirs)
+    assert 'Its 30 steps are done: evaluating.\n' in err
+    assert float(out.split()[-1]) == pytest.approx(float(written.stdout.split()[-1]), abs=0.002)
+
+    written, _ = train('--max_steps', 30, '--log_dir', ours)
+    read = other('--max_steps', '30', '--log_dir', ours)
+    assert 'Its 30 steps are done: evaluating.\n' in read.stderr
+    assert float(read.stdout.split()[-1]) == pytest.approx(float(written.split()[-1]), abs=0.002)
+
+
+def test_a_bar_on_a_terminal_only(mnist_dir):
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 100, 0, 0))
+    process = start('--data_dir', mnist_dir, '--max_steps', '101', stderr=end)
+    os.close(end)
+    shown = b''
+    while True:
+        try:
+            piece = os.read(terminal, 1 << 16)
+        except OSError:  # all have closed the other end
+            break
+        shown += piece
+    out, _ = process.communicate()
+    os.close(terminal)
+    assert re.search(rb'\r.*101/101 .*steps/s', shown)
+    assert re.fullmatch(r'(step \d+, training accuracy \S+\n){2}test accuracy \S+\n', out)
+
+    process = start('--data_dir', mnist_dir, '--max_steps', '101')
+    _, err = process.communicate()
+    assert '\r' not in err
+    assert 'steps/s' not in err
+
+
+def test_says_why_a_gpu_is_not_used(train, tmp_path, monkeypatch):
+    """A machine whose driver answers, while TensorFlow finds none of its libraries."""
+    driver = tmp_path / 'nvidia-smi'
+    driver.write_text('#!/bin/sh\n')
+    driver.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    if not tf.test.is_built_with_cuda():
+        pytest.skip('this TensorFlow was built without CUDA')
+    if tf.test.is_gpu_available():
+        pytest.skip('there is a GPU')
+    _, err = train('--max_steps', 1)
+    (line,) = [line for line in err.splitlines() if line.startswith('Training on ')]
+    assert re.fullmatch(
+        r'Training on the CPU, since .* was built for CUDA \d\S*: .*(ould not|failed).*',
+        line,
+    )
 
 
 @pytest.mark.parametrize('value', ['0', '-3', 'many', '1.5'])
