@@ -409,12 +409,12 @@ def _read_examples(folder, images_file, labels_file, one_hot):
             images = _IDXReader(images_f, _IMAGES_MAGIC)
             labels = _IDXReader(labels_f, _LABELS_MAGIC)
             images.expect_mnist_size()
+            count, found = images.shape[0], labels.shape[0]
+            if found != count:
+                for reader in (images, labels):  # if one of them lies, that is what to say
+                    reader.expect_data()
+                labels.expect(False, f'{count} labels, one for each image of {images_file}', found)
             dense = labels.read_labels()
-            count = images.shape[0]
-            if len(dense) != count:
-                images.expect_data()  # a header that lies is named before a file that is whole
-                expected = f'{count} labels, one for each image of {images_file}'
-                labels.expect(False, expected, len(dense))
             return images.read_images(), dense_to_one_hot(dense, NUM_CLASSES) if one_hot else dense
     except ValueError as error:
         raise ValueError(
