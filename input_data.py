@@ -9,11 +9,14 @@ The IDX format (http://yann.lecun.com/exdb/mnist/): big-endian 32-bit integers, 
 """
 
 import collections
+import contextlib
 import gzip
 import hashlib
 import os
+import queue
 import shutil
 import tempfile
+import threading
 import time
 import zlib
 
@@ -47,8 +50,12 @@ NUM_CLASSES = 10
 _IMAGES_MAGIC = 2051
 _LABELS_MAGIC = 2049
 _CHUNK = 1 << 20
+_PIECE = 1 << 12  # of a download: small, since a slow host is seen after each
+_PLENTY = 1 << 26  # bytes; MNIST unpacks to less
+_LARGEST = 1 << 29  # bytes; everything else in MNIST's format is smaller, unpacked too
 _PRIVATE = '.download-'
 _TIMEOUT = 5  # seconds to connect, and between one piece of data and the next
+_PATIENCE = 15  # seconds that a mirror may take on top of 1 kB/s
 
 Datasets = collections.namedtuple('Datasets', ['train', 'validation', 'test'])
 
@@ -85,11 +92,12 @@ def read_data_sets(
       ValueError: a file is not what it should be, or `validation_size` is out of range.
       TypeError: `dtype` is neither float32 nor uint8.
     """
-    options = {'dtype': _image_dtype(dtype), 'reshape': reshape, 'seed': seed}
+    options = {'one_hot': one_hot, 'dtype': dtype, 'reshape': reshape, 'seed': seed}
+    _image_dtype(dtype)  # before anything is downloaded
     if fake_data:
-        return Datasets(*(DataSet([], [], True, one_hot, **options) for _ in range(3)))
+        return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in range(3)))
 
-    _download_missing(train_dir, source_url)
+    _download_missing(train_dir or os.curdir, source_url)
     images, labels = _read_examples(train_dir, TRAIN_IMAGES, TRAIN_LABELS, one_hot)
     test_images, test_labels = _read_examples(train_dir, TEST_IMAGES, TEST_LABELS, one_hot)
     if not 0 <= validation_size <= len(images):
@@ -306,17 +314,20 @@ def _rescale(pixels):
 class _IDXReader:
     """A gzip-compressed IDX file; whatever is wrong with it is a ValueError that says what.
 
-    It reads no further than the header promises, so that neither a header that lies nor a small
-    file that unpacks to gigabytes costs memory.
+    It reads no further than the header promises, and believes no header that promises much, so that
+    neither a header that lies nor a small file that unpacks to gigabytes costs memory.
     """
 
     def __init__(self, f, magic, name=None):
-        self.name = name or getattr(f, 'name', 'IDX data')
+        self._name = name or getattr(f, 'name', 'IDX data')
         self._stream = gzip.GzipFile(fileobj=f)
-        (found,) = self._read_integers(1)
+        dimensions = magic % 256  # that is what its last byte says
+        self._start = 4 * (1 + dimensions)
+        header = b''.join(self._chunks(self._start))
+        self.expect(len(header) == self._start, f'a header of {self._start} bytes', len(header))
+        found, *self.shape = np.frombuffer(header, '>u4').tolist()
         self.expect(found == magic, f'magic number {magic}', found)
-        self.shape = self._read_integers(magic % 256)  # the magic's last byte: how many dimensions
-        self.expect(min(self.shape) > 0, 'at least 1 in each dimension', list(self.shape))
+        self.expect(min(self.shape) > 0, 'at least 1 in each dimension', self.shape)
 
     def __enter__(self):
         return self
@@ -327,7 +338,12 @@ class _IDXReader:
     def expect(self, right, expected, found):
         """Raise ValueError unless `right`."""
         if not right:
-            raise ValueError(f'{self.name}: expected {expected}, found {found}')
+            raise ValueError(f'{self._name}: expected {expected}, found {found}')
+
+    def expect_mnist_size(self):
+        """Raise ValueError unless the images are as large as MNIST's."""
+        size = self.shape[1:]
+        self.expect(size == [IMAGE_SIZE] * 2, f'images of {IMAGE_SIZE} x {IMAGE_SIZE}', size)
 
     def read_images(self):
         """Return the images: uint8 [n, rows, columns, 1]."""
@@ -340,52 +356,64 @@ class _IDXReader:
         self.expect(last < num_classes, f'labels from 0 to {num_classes - 1}', last)
         return labels
 
+    def expect_data(self):
+        """Raise ValueError unless the data is as long as the header promises; keep none of it."""
+        size = self._size()
+        self._expect_data_of(size, sum(len(chunk) for chunk in self._chunks(size + 1)))
+        self._stream.seek(self._start)
+
     def _read_data(self):
-        size = 1
-        for dimension in self.shape:
-            size *= dimension
-        data = self._read_up_to(size + 1)
-        found = len(data) if len(data) <= size else 'more'
-        self.expect(found == size, f'{size} bytes after the header', found)
+        size = self._size()
+        if size > _PLENTY:
+            self.expect_data()
+        data = bytearray()
+        for chunk in self._chunks(size + 1):
+            data += chunk
+        self._expect_data_of(size, len(data))
         array = np.frombuffer(data, np.uint8)
         array.flags.writeable = False
         return array
 
-    def _read_integers(self, count):
-        data = self._read_up_to(4 * count)
-        self.expect(len(data) == 4 * count, f'a header of {4 + 4 * count} bytes', 'less')
-        return tuple(np.frombuffer(data, '>u4').tolist())
+    def _size(self):
+        size = 1
+        for dimension in self.shape:
+            size *= dimension
+        self.expect(size <= _LARGEST, f'a header that promises at most {_LARGEST} bytes', size)
+        return size
 
-    def _read_up_to(self, size):
-        data = bytearray()
+    def _expect_data_of(self, size, found):
+        found = found if found <= size else 'more'
+        self.expect(found == size, f'{size} bytes after the header', found)
+
+    def _chunks(self, size):
+        """Yield the next `size` bytes, or what there is of them."""
         try:
-            while len(data) < size:
-                chunk = self._stream.read(min(_CHUNK, size - len(data)))
+            while size:
+                chunk = self._stream.read(min(_CHUNK, size))
                 if not chunk:
                     break
-                data += chunk
+                yield chunk
+                size -= len(chunk)
         except (OSError, EOFError, zlib.error) as error:
             if getattr(error, 'errno', None) is not None:  # the disk's fault, not the file's
                 raise
             self.expect(False, 'a whole gzip file', error)
-        return data
 
 
 def _read_examples(folder, images_file, labels_file, one_hot):
-    """Return images and labels; both headers are compared before either file is read."""
+    """Return images and labels, of equal number."""
     images_path = os.path.join(folder, images_file)
     labels_path = os.path.join(folder, labels_file)
     try:
         with open(images_path, 'rb') as images_f, open(labels_path, 'rb') as labels_f:
             images = _IDXReader(images_f, _IMAGES_MAGIC)
             labels = _IDXReader(labels_f, _LABELS_MAGIC)
-            count, *size = images.shape
-            images.expect(size == [IMAGE_SIZE] * 2, f'images of {IMAGE_SIZE} x {IMAGE_SIZE}', size)
-            labels.expect(
-                labels.shape == (count,),
-                f'{count} labels, one for each image of {images_file}',
-                labels.shape[0],
-            )
+            images.expect_mnist_size()
+            count, found = images.shape[0], labels.shape[0]
+            if found != count:
+                for reader in (images, labels):  # if one of them lies, that is what to say
+                    reader.expect_data()
+                labels.expect(False, f'{count} labels, one for each image of {images_file}', found)
             dense = labels.read_labels()
             return images.read_images(), dense_to_one_hot(dense, NUM_CLASSES) if one_hot else dense
     except ValueError as error:
@@ -394,16 +422,18 @@ def _read_examples(folder, images_file, labels_file, one_hot):
             'or put a whole one in its place.'
         ) from None
     except OSError as error:
-        raise OSError(f'{error.filename or folder}: cannot be read: {error.strerror}') from None
+        raise OSError(
+            f'{error.filename or folder}: expected a file that can be read, '
+            f'found: {error.strerror or error}. Make it one, or remove it to download it anew.'
+        ) from None
 
 
 def _download_missing(folder, source_url):
     missing = [name for name in MNIST_FILES if not os.path.lexists(os.path.join(folder, name))]
     if not missing:
         return
-    if not source_url or source_url in MIRRORS:
-        mirrors, known = MIRRORS, MNIST_FILES
-    else:
+    mirrors, known = MIRRORS, MNIST_FILES
+    if source_url and source_url.rstrip('/') + '/' not in MIRRORS:
         mirrors, known = (source_url.rstrip('/') + '/',), {}
     try:
         os.makedirs(folder, exist_ok=True)
@@ -415,7 +445,7 @@ def _download_missing(folder, source_url):
                 if not os.path.lexists(target):
                     os.replace(path, target)
     except _NoMirror as error:
-        raise DownloadError(_how_to_get_mnist(folder, error.args[0])) from None
+        raise DownloadError(_how_to_get_mnist(folder, known, error.args[0])) from None
     except OSError as error:
         raise DownloadError(
             f'{folder}: expected a folder to store MNIST in, found: {error.strerror or error}. '
@@ -429,86 +459,135 @@ class _NoMirror(Exception):
 
 def _download_files(names, mirrors, known, folder):
     """Download each file from the first mirror that has it; yield its name and checked path."""
-    import requests  # here: a run that has its data shall not wait for this import
-    import urllib3
-
-    retries = urllib3.Retry(
-        total=2,
-        backoff_factor=0.5,
-        status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,
-        respect_retry_after_header=False,  # it may ask for an hour
-    )
-    session = requests.Session()
-    for scheme in ('http://', 'https://'):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
     failures = {}
     for name in names:
         path = os.path.join(folder, name)
-        for mirror in mirrors:
-            if mirror in failures:  # a mirror that hangs costs its seconds once
-                continue
+        # Those that failed before come last: one that hangs costs its seconds once.
+        for mirror in sorted(mirrors, key=failures.__contains__):
             try:
-                _download(session, mirror + name, path, known.get(name))
+                _download(mirror + name, path, known.get(name))
                 break
-            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-                failures[mirror] = f'{name}: {_innermost(error)}'
+            except ValueError as error:
+                failures[mirror] = f'{name}: {error}'
         else:
             raise _NoMirror(failures)
         yield name, path
 
 
-def _download(session, url, path, known):
-    """Download `url` to `path`; ValueError if what came is not what it should be."""
-    from tqdm import tqdm
+def _download(url, path, known):
+    """Download `url` to `path`; ValueError if it does not come, or is not what it should be."""
+    from tqdm import tqdm  # here: a run that has its data shall not wait for this import
 
     name = os.path.basename(path)
+    size, sha256 = known or (None, None)
     digest = hashlib.sha256()
+    with contextlib.closing(_fetch(url)) as pieces, open(path, 'wb') as f:
+        headers = next(pieces)
+        kind = headers.get('Content-Type', 'unknown type')
+        total = size or int(headers.get('Content-Length', 0)) or None
+        with tqdm(desc=name, total=total, unit='B', unit_scale=True, disable=None) as bar:
+            for piece in pieces:
+                f.write(piece)
+                digest.update(piece)
+                bar.update(len(piece))
+                if f.tell() > (size or _LARGEST):
+                    raise ValueError(f'{kind}: expected {size or _LARGEST} bytes, found more')
+        received = f.tell()
+    if known:
+        if received < size:
+            raise ValueError(f'{kind}: expected {size} bytes, found {received}')
+        if digest.hexdigest() != sha256:
+            raise ValueError(f'{kind}: expected SHA-256 {sha256}, found {digest.hexdigest()}')
+        return
+    with open(path, 'rb') as f:
+        if name in (TRAIN_IMAGES, TEST_IMAGES):
+            images = _IDXReader(f, _IMAGES_MAGIC, kind)
+            images.expect_mnist_size()
+            images.read_images()
+        else:
+            _IDXReader(f, _LABELS_MAGIC, kind).read_labels()
+
+
+def _fetch(url):
+    """Yield the headers of an answer, then its bytes, piece by piece; ValueError if none come.
+
+    A thread waits for them, because time limits bind neither a silent name server nor a host that
+    sends a byte now and then. It is left to itself when it has had its time.
+    """
+    pieces = queue.Queue()
+    left = threading.Event()
+    threading.Thread(target=_fetch_into, args=(pieces, url, left), daemon=True).start()
     received = 0
     began = time.monotonic()
-    headers = {'Accept-Encoding': 'identity'}
-    with session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as response:
-        if not response.ok:
-            raise ValueError(f'{response.status_code} {response.reason}')
-        kind = response.headers.get('Content-Type', 'unknown type')
-        size, sha256 = known or (int(response.headers.get('Content-Length', 0)) or None, None)
-        bar = tqdm(desc=name, total=size, unit='B', unit_scale=True, disable=None)
-        with open(path, 'wb') as f, bar:
-            # Not decoded: some servers take the .gz for an encoding of what is in it.
-            for chunk in response.raw.stream(_CHUNK // 16, decode_content=False):
-                f.write(chunk)
-                digest.update(chunk)
-                received += len(chunk)
-                bar.update(len(chunk))
-                if known and received > size:
-                    break
-                if time.monotonic() - began > 20 + received / 1000:
-                    raise ValueError('slower than 1 kB/s')
-    if not known:
-        with open(path, 'rb') as f:
-            if name in (TRAIN_IMAGES, TEST_IMAGES):
-                _IDXReader(f, _IMAGES_MAGIC, kind).read_images()
-            else:
-                _IDXReader(f, _LABELS_MAGIC, kind).read_labels()
-    elif received != size:
-        found = received if received < size else 'more'
-        raise ValueError(f'{kind}: expected {size} bytes, found {found}')
-    elif digest.hexdigest() != sha256:
-        raise ValueError(f'{kind}: expected SHA-256 {sha256}, found {digest.hexdigest()}')
+    try:
+        while True:
+            allowed = began + _PATIENCE + received / 1000 - time.monotonic()
+            piece = pieces.get(timeout=max(0, allowed))
+            if piece is None:
+                return
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+            received += len(piece)
+    except queue.Empty:
+        found = 'less than 1 kB/s' if received else 'no answer'
+        raise ValueError(f'{found} for {time.monotonic() - began:.0f} seconds') from None
+    finally:
+        left.set()
+
+
+def _fetch_into(pieces, url, left):
+    """Put the headers, then the bytes, then None or what went wrong into the queue `pieces`."""
+    try:
+        import requests
+        import urllib3
+
+        retries = urllib3.Retry(
+            total=2,
+            backoff_factor=0.5,
+            status_forcelist=(429, 500, 502, 503, 504),
+            raise_on_status=False,
+            respect_retry_after_header=False,  # it may ask for an hour
+        )
+        headers = {'Accept-Encoding': 'identity'}
+        with requests.Session() as session:
+            for scheme in ('http://', 'https://'):
+                session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
+            with session.get(url, stream=True, timeout=_TIMEOUT, headers=headers) as response:
+                if not response.ok:
+                    raise ValueError(f'{response.status_code} {response.reason}')
+                pieces.put(response.headers)
+                # Not decoded: some servers take the .gz for an encoding of what is in it.
+                for piece in response.raw.stream(_PIECE, decode_content=False):
+                    if left.is_set():
+                        return
+                    pieces.put(piece)
+        pieces.put(None)
+    except Exception as error:  # whatever it is, the next mirror may do better
+        pieces.put(ValueError(_innermost(error)))
 
 
 def _innermost(error):
     """The first cause in a few words, where requests tells the whole chain."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
-    return getattr(error, 'strerror', None) or str(error) or type(error).__name__
+    proxy = 'proxy: ' if type(error).__name__ == 'ProxyError' else ''
+    while True:
+        causes = (error.__cause__, error.__context__, *error.args)
+        cause = next((each for each in causes if isinstance(each, Exception)), None)
+        if cause is None:
+            break
+        error = cause
+    return proxy + (getattr(error, 'strerror', None) or str(error) or type(error).__name__)
 
 
-def _how_to_get_mnist(folder, failures):
+def _how_to_get_mnist(folder, known, failures):
     lines = [f'MNIST is not in {folder} and cannot be downloaded:']
     lines += [f'  {mirror} {reason}' for mirror, reason in failures.items()]
     lines += ['Put these four files there by hand, from a mirror or from another machine:']
-    lines += [f'  {n}  {size:,} bytes, SHA-256 {sha}' for n, (size, sha) in MNIST_FILES.items()]
+    for name in MNIST_FILES:
+        lines.append(f'  {name}')
+        if name in known:
+            size, sha256 = known[name]
+            lines[-1] += f'  {size:,} bytes, SHA-256 {sha256}'
     return '\n'.join(lines)
 
 
@@ -516,5 +595,6 @@ def _remove_stale_downloads(folder):
     """Remove what killed downloads left; none takes a day."""
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if name.startswith(_PRIVATE) and time.time() - os.path.getmtime(path) > 86400:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may do the same
+            if name.startswith(_PRIVATE) and time.time() - os.path.getmtime(path) > 86400:
+                shutil.rmtree(path)

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import struct
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 import input_data
 
 
-def idx(magic, array):
-    """The bytes of an IDX file, not compressed."""
-    return struct.pack(f'>{1 + array.ndim}I', magic, *array.shape) + array.tobytes()
+def packed(magic, *shape, data=b''):
+    """The bytes of an IDX file."""
+    return gzip.compress(struct.pack(f'>{1 + len(shape)}I', magic, *shape) + data, 1)
 
 
 def digits(count, seed):
@@ -29,15 +30,27 @@ def write_mnist(folder, train=6000, test=1000):
     os.makedirs(folder, exist_ok=True)
     train_images, train_labels = digits(train, seed=1)
     test_images, test_labels = digits(test, seed=2)
-    for name, magic, array in (
-        (input_data.TRAIN_IMAGES, 2051, train_images),
-        (input_data.TRAIN_LABELS, 2049, train_labels),
-        (input_data.TEST_IMAGES, 2051, test_images),
-        (input_data.TEST_LABELS, 2049, test_labels),
-    ):
-        with open(os.path.join(folder, name), 'wb') as f:
-            f.write(gzip.compress(idx(magic, array), 1))
+    write_files(
+        folder,
+        {
+            input_data.TRAIN_IMAGES: packed(2051, *train_images.shape, data=train_images.tobytes()),
+            input_data.TRAIN_LABELS: packed(2049, *train_labels.shape, data=train_labels.tobytes()),
+            input_data.TEST_IMAGES: packed(2051, *test_images.shape, data=test_images.tobytes()),
+            input_data.TEST_LABELS: packed(2049, *test_labels.shape, data=test_labels.tobytes()),
+        },
+    )
     return str(folder)
+
+
+def content(folder, name):
+    with open(os.path.join(folder, name), 'rb') as f:
+        return f.read()
+
+
+def write_files(folder, files):
+    for name, data in files.items():
+        with open(os.path.join(folder, name), 'wb') as f:
+            f.write(data)
 
 
 @pytest.fixture(scope='session')
@@ -53,3 +66,22 @@ def real_mnist_dir():
     if not folder:
         pytest.skip('MNIST_DATA_DIR does not name a folder of MNIST')
     return folder
+
+
+@pytest.fixture(scope='session')
+def small_dir(tmp_path_factory):
+    """600 training and 100 test examples, which no test changes."""
+    return write_mnist(tmp_path_factory.mktemp('small'), 600, 100)
+
+
+@pytest.fixture
+def own_dir(small_dir, tmp_path):
+    """A copy of `small_dir` to break."""
+    return shutil.copytree(small_dir, str(tmp_path / 'own'))
+
+
+@pytest.fixture(scope='session')
+def tiny_files(tmp_path_factory):
+    """The bytes of the four files for 60 training and 20 test examples, by their names."""
+    folder = write_mnist(tmp_path_factory.mktemp('tiny'), 60, 20)
+    return {name: content(folder, name) for name in input_data.MNIST_FILES}
