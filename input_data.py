@@ -15,6 +15,7 @@ import hashlib
 import os
 import queue
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -43,6 +44,7 @@ MNIST_FILES = {
 }
 
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'MNIST_data')
+SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
 
 IMAGE_SIZE = 28  # pixels, both ways
 NUM_CLASSES = 10
@@ -107,6 +109,33 @@ def read_data_sets(
         validation=DataSet(images[:validation_size], labels[:validation_size], **options),
         test=DataSet(test_images, test_labels, **options),
     )
+
+
+def read_mnist_or_bundled_digits(data_dir=None, **options):
+    """Read what the scripts train on, which is not MNIST where MNIST cannot be had.
+
+    Args:
+      data_dir: folder to read; None for `MNIST_data` beside this file or, where MNIST is neither
+        there nor to be downloaded, the bundled digits, as a message on stderr then says.
+      **options: for `read_data_sets`.
+
+    Returns:
+      (data sets, note): the note goes behind every accuracy: empty, or that it is not MNIST's.
+
+    Raises:
+      OSError, ValueError: as `read_data_sets`.
+    """
+    try:
+        mnist = read_data_sets(DATA_DIR if data_dir is None else data_dir, **options)
+    except DownloadError as error:
+        if data_dir is not None:
+            raise
+        print(f'MNIST cannot be had: {error.reason}.', file=sys.stderr)
+        print('Bundled digits stand in for it. MNIST_data/README.md says more.', file=sys.stderr)
+        data_dir = SAMPLE_DIR
+        mnist = read_data_sets(data_dir, **options)
+    bundled = data_dir is not None and os.path.realpath(data_dir) == os.path.realpath(SAMPLE_DIR)
+    return mnist, ' (bundled digits, not MNIST)' if bundled else ''
 
 
 class DataSet:
@@ -292,7 +321,11 @@ def dense_to_one_hot(labels_dense, num_classes):
 
 
 class DownloadError(OSError):
-    """MNIST is not there and cannot be downloaded or stored."""
+    """MNIST is not there and cannot be downloaded or stored; `reason` says why in a line."""
+
+    def __init__(self, message, reason):
+        super().__init__(message)
+        self.reason = reason
 
 
 def _image_dtype(dtype):
@@ -445,12 +478,15 @@ def _download_missing(folder, source_url):
                 if not os.path.lexists(target):
                     os.replace(path, target)
     except _NoMirror as error:
-        raise DownloadError(_how_to_get_mnist(folder, known, error.args[0])) from None
-    except OSError as error:
+        (failures,) = error.args
         raise DownloadError(
-            f'{folder}: expected a folder to store MNIST in, found: {error.strerror or error}. '
-            f'Name one that can be written, or that has {", ".join(missing)}.'
+            _how_to_get_mnist(folder, known, failures),
+            f'no mirror gave it ({"; ".join(dict.fromkeys(failures.values()))})',
         ) from None
+    except OSError as error:
+        reason = f'{folder}: expected a folder to store MNIST in, found: {error.strerror or error}'
+        remedy = f'Name one that can be written, or that has {", ".join(missing)}.'
+        raise DownloadError(f'{reason}. {remedy}', reason) from None
 
 
 class _NoMirror(Exception):

@@ -113,7 +113,7 @@ def max_pool_2x2(x):
 
 def main():
     args = parse_flags()
-    mnist = read_mnist(args)
+    mnist, note = read_mnist(args)
     log_dir = make_log_dir(args.log_dir)
 
     if args.seed is not None:
@@ -195,7 +195,7 @@ def main():
             for start in range(0, mnist.test.num_examples, 1000)
         ]
         test_accuracy = np.mean(np.concatenate(correct))
-        print('test accuracy %g' % test_accuracy)
+        print('test accuracy %g%s' % (test_accuracy, note))
         value = tf.Summary.Value(tag='summaries/test_accuracy', simple_value=test_accuracy)
         writer.add_summary(tf.Summary(value=[value]), args.max_steps)
         writer.close()
@@ -203,7 +203,7 @@ def main():
 
 def parse_flags():
     parser = argparse.ArgumentParser(description='Train a convolutional network on MNIST.')
-    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
+    parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
     parser.add_argument('--max_steps', type=positive, default=20000, help='steps to train')
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
     parser.add_argument(
@@ -232,7 +232,7 @@ def fail(message):
 
 def read_mnist(args):
     try:
-        return input_data.read_data_sets(args.data_dir, one_hot=True, seed=args.seed)
+        return input_data.read_mnist_or_bundled_digits(args.data_dir, one_hot=True, seed=args.seed)
     except (OSError, ValueError) as error:
         fail(error)
 

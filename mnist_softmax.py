@@ -38,14 +38,16 @@ def softmax_regression(x):
 
 def main():
     parser = argparse.ArgumentParser(description='Train softmax regression on MNIST.')
-    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
+    parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
     parser.add_argument('--max_steps', type=positive, default=1000, help='steps to train')
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
     parser.add_argument('--log_dir', help='folder of TensorBoard events (default: a new one)')
     args = parser.parse_args()
 
     try:
-        mnist = input_data.read_data_sets(args.data_dir, one_hot=True, seed=args.seed)
+        mnist, note = input_data.read_mnist_or_bundled_digits(
+            args.data_dir, one_hot=True, seed=args.seed
+        )
         log_dir = make_log_dir(args.log_dir)
     except (OSError, ValueError) as error:
         sys.exit(f'{parser.prog}: error: {error}')
@@ -94,7 +96,7 @@ def main():
         )
 
         test = {x: mnist.test.images, y_: mnist.test.labels}
-        print('test accuracy %g' % accuracy.eval(feed_dict=test))
+        print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note))
 
 
 def make_log_dir(log_dir):
