@@ -516,6 +516,7 @@ def _download(url, path, known):
 
     name = os.path.basename(path)
     size, sha256 = known or (None, None)
+    limit = size or _LARGEST
     digest = hashlib.sha256()
     with contextlib.closing(_fetch(url)) as pieces, open(path, 'wb') as f:
         headers = next(pieces)
@@ -526,8 +527,8 @@ def _download(url, path, known):
                 f.write(piece)
                 digest.update(piece)
                 bar.update(len(piece))
-                if f.tell() > (size or _LARGEST):
-                    raise ValueError(f'{kind}: expected {size or _LARGEST} bytes, found more')
+                if f.tell() > limit:
+                    raise ValueError(f'{kind}: expected at most {limit} bytes, found more')
         received = f.tell()
     if known:
         if received < size:
@@ -580,6 +581,7 @@ def _fetch_into(pieces, url, left):
 
         retries = urllib3.Retry(
             total=2,
+            connect=1,  # at once: who has no network shall not wait
             backoff_factor=0.5,
             status_forcelist=(429, 500, 502, 503, 504),
             raise_on_status=False,

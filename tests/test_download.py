@@ -213,8 +213,8 @@ HOST_FAULTS = {
     'wrong': r'unknown type: expected SHA-256 \w{64}, found \w{64}',
     'half': r'IncompleteRead\(\d+ bytes read, \d+ more expected\)',
     'half_unannounced': r'unknown type: expected \d+ bytes, found \d+',
-    'more': r'unknown type: expected \d+ bytes, found more',
-    'endless': r'unknown type: expected \d+ bytes, found more',
+    'more': r'unknown type: expected at most \d+ bytes, found more',
+    'endless': r'unknown type: expected at most \d+ bytes, found more',
     'reset': 'Connection reset by peer',
     'nothing': 'Remote end closed connection without response',
     'silent': 'timed out',
@@ -234,7 +234,9 @@ def faulty(answers, fault):
 def test_the_next_mirror_is_asked(host, answers, mirrors, tiny_files, fault, tmp_path, capfd):
     first, second = host(faulty(answers, fault)), host(answers.whole)
     mirrors(first.url, second.url)
+    began = time.monotonic()
     assert read_tiny(tmp_path).train.num_examples == 50
+    assert time.monotonic() - began < 20
     assert_whole(tmp_path, tiny_files)
     assert second.asked == ['/mnist/' + name for name in NAMES]
     assert set(first.asked) == {'/mnist/' + NAMES[0]}
@@ -375,6 +377,20 @@ def test_only_missing_files_are_downloaded(host, answers, mirrors, tiny_files, t
     for name, old in before.items():
         new = os.stat(tmp_path / name)
         assert (new.st_ino, new.st_mtime_ns) == (old.st_ino, old.st_mtime_ns)
+
+
+def test_a_file_that_appears_meanwhile(host, answers, mirrors, tmp_path):
+    mine = write_mnist(tmp_path / 'mine', 60, 30)
+    files = {name: content(mine, name) for name in NAMES}
+    folder = tmp_path / 'folder'
+
+    def answer(connection, name, closed):
+        write_files(folder, {name: files[name]})
+        answers.whole(connection, name, closed)
+
+    mirrors(host(answer).url)
+    assert read_tiny(folder).test.num_examples == 30
+    assert_whole(folder, files)
 
 
 def test_dangling_link(host, answers, mirrors, own_dir):

@@ -1,3 +1,4 @@
+import errno
 import functools
 import gzip
 import hashlib
@@ -104,16 +105,18 @@ def test_split_is_the_originals(original, small_dir, size, which):
     assert_same_batches(original, small_dir, batches, (which,), validation_size=size, seed=9)
 
 
-def test_tensorflows_dtypes(original, tf, small_dir):
-    for dtype in (tf.uint8, tf.float32):
-        assert_same_batches(
-            original, small_dir, BATCHES['mixed'], dtype=dtype, validation_size=200, seed=4
-        )
-    for dtype in (tf.int32, tf.float64, tf.string):
-        with pytest.raises(TypeError, match='Invalid image dtype'):
-            original.read_data_sets(small_dir, dtype=dtype, validation_size=0)
-        with pytest.raises(TypeError, match='Invalid image dtype'):
-            read_small(small_dir, dtype=dtype)
+@pytest.mark.parametrize('name', ['uint8', 'float32'])
+def test_tensorflows_dtypes(tf, small_dir, name):
+    ours = read_small(small_dir, dtype=getattr(tf, name)).train
+    same = read_small(small_dir, dtype=np.dtype(name)).train
+    assert_same([ours.images, *ours.next_batch(50)], [same.images, *same.next_batch(50)])
+    assert ours.images.dtype == name
+
+
+@pytest.mark.parametrize('name', ['int32', 'float64', 'float16', 'bfloat16', 'qint8', 'string'])
+def test_other_dtypes_of_tensorflow(tf, small_dir, name):
+    with pytest.raises(TypeError, match=r'^Invalid image dtype .*, expected uint8 or float32$'):
+        read_small(small_dir, dtype=getattr(tf, name))
 
 
 @pytest.mark.parametrize('one_hot', [False, True])
@@ -378,6 +381,18 @@ def test_broken_file(own_dir, fault):
         with open(path, 'rb') as f, pytest.raises(ValueError, match=f'^{message}'):
             extract(name, f)
     assert content(own_dir, name) == broken
+
+
+def test_a_disk_that_fails():
+    """It is not the file that is to blame."""
+
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.EIO, 'Input/output error')
+
+    for name in NAMES:
+        with pytest.raises(OSError, match='Input/output error'):
+            extract(name, Failing())
 
 
 def extract(name, f):
