@@ -113,8 +113,13 @@ def max_pool_2x2(x):
 
 def main():
     args = parse_flags()
-    mnist, note = read_mnist(args)
-    log_dir = make_log_dir(args.log_dir)
+    try:
+        mnist, note = input_data.read_mnist_or_bundled_digits(
+            args.data_dir, one_hot=True, seed=args.seed
+        )
+    except (OSError, ValueError) as error:
+        fail(error)
+    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
 
     if args.seed is not None:
         tf.set_random_seed(args.seed)
@@ -134,9 +139,9 @@ def main():
         )
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
     with tf.name_scope('summaries'):
-        loss_summary = tf.summary.scalar('loss', cross_entropy)
-        accuracy_summary = tf.summary.scalar('training_accuracy', accuracy)
-        curves = tf.summary.merge([loss_summary, accuracy_summary])
+        tf.summary.scalar('loss', cross_entropy)
+        tf.summary.scalar('training_accuracy', accuracy)
+        curves = tf.summary.merge_all()
         W_conv1 = tf.trainable_variables()[0]
         filters = tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
 
@@ -149,18 +154,14 @@ def main():
         sess.run(tf.global_variables_initializer())
         first = restore(saver, sess, log_dir)
         if first >= args.max_steps:
-            say(f'Its {args.max_steps} steps are done: evaluating.')
+            say('All steps are done: evaluating.')
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
         if args.seed is not None:
             for _ in range(first):  # the batches that were trained on before
                 mnist.train.next_batch(50)
 
-        with catch_ctrl_c() as ctrl_c, tqdm(
-            initial=first,
-            total=args.max_steps,
-            unit=' steps',
-            disable=first >= args.max_steps or None,
-        ) as bar:
+        bar = tqdm(initial=first, total=args.max_steps, unit=' steps', disable=None)
+        with catch_ctrl_c() as ctrl_c, bar:
             for i in range(first, args.max_steps):
                 batch = mnist.train.next_batch(50)
                 if i % 100 == 0:
@@ -207,7 +208,8 @@ def parse_flags():
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
     parser.add_argument(
         '--log_dir',
-        help='folder of checkpoints, to resume from, and TensorBoard events (default: a new one)',
+        type=folder,
+        help='for checkpoints, to resume from, and TensorBoard (default: a temporary folder)',
     )
     parser.add_argument(
         '--no_xla', action='store_true', help="do not compile for the CPU (TensorFlow 1's default)"
@@ -223,6 +225,19 @@ def positive(text):
     return number
 
 
+def folder(text):
+    """Parse a flag that names a folder to write to, and make it."""
+    try:
+        if re.search(r'[][*?\\]', text):
+            raise OSError(0, 'one of [ ] * ? \\, which are patterns to TensorFlow')
+        os.makedirs(text, exist_ok=True)
+        tempfile.TemporaryFile(dir=text).close()
+    except OSError as error:
+        message = f'{text}: expected a folder to write to, found: {error.strerror}'
+        raise argparse.ArgumentTypeError(message) from None
+    return text
+
+
 def say(message):
     """Tell what is not the page's output, which alone goes to stdout."""
     print(message, file=sys.stderr, flush=True)
@@ -232,29 +247,6 @@ def fail(message):
     sys.exit(f'{os.path.basename(__file__)}: error: {message}')
 
 
-def read_mnist(args):
-    try:
-        return input_data.read_mnist_or_bundled_digits(args.data_dir, one_hot=True, seed=args.seed)
-    except (OSError, ValueError) as error:
-        fail(error)
-
-
-def make_log_dir(log_dir):
-    """Return a folder that can be written, by default a new temporary one."""
-    try:
-        if log_dir is None:
-            return tempfile.mkdtemp(prefix='mnist_deep_')
-        if re.search(r'[][*?\\]', log_dir):
-            fail(
-                f'--log_dir: expected no [ ] * ? \\, which are patterns to TensorFlow, in {log_dir}'
-            )
-        os.makedirs(log_dir, exist_ok=True)
-        tempfile.TemporaryFile(dir=log_dir).close()
-        return log_dir
-    except OSError as error:
-        fail(f'--log_dir {log_dir}: expected a folder to write to, found: {error.strerror}')
-
-
 def device(config):
     """Say in words what TensorFlow computes on, and why not on a GPU that is there."""
     build = getattr(build_info, 'build_info', vars(build_info))  # TensorFlow 2, or 1.15
@@ -262,20 +254,13 @@ def device(config):
     gpus = [d for d in device_lib.list_local_devices(config) if d.device_type == 'GPU']
     if gpus:
         return f'the GPU ({gpus[0].physical_device_desc}) with CUDA {cuda}'
-    if not shutil.which('nvidia-smi'):
+    if not (tf.test.is_built_with_cuda() and shutil.which('nvidia-smi')):
         return 'the CPU'
-    if not tf.test.is_built_with_cuda():
-        return 'the CPU, since this TensorFlow was built without CUDA'
     # TensorFlow tells why in its log alone, which is silent here.
-    script = 'from tensorflow.python.client.device_lib import list_local_devices as f; f()'
-    log = subprocess.run(
-        [sys.executable, '-c', script],
-        env=dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0'),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ).stderr
-    reasons = re.findall(r'\] (.*(?:[Cc]ould not|Cannot|failed|Ignoring).*)', log)
+    ask = 'from tensorflow.python.client.device_lib import list_local_devices as f; f()'
+    loud = dict(os.environ, TF_CPP_MIN_LOG_LEVEL='0')
+    log = subprocess.run([sys.executable, '-c', ask], env=loud, capture_output=True, text=True)
+    reasons = re.findall(r'\] (.*(?:[Cc]ould not|Cannot|failed|Ignoring).*)', log.stderr)
     reason = reasons[0] if reasons else 'it finds no GPU'
     return f'the CPU, since this TensorFlow was built for CUDA {cuda}: {reason}'
 
@@ -301,29 +286,33 @@ def open_writer(log_dir):
 
 def restore(saver, sess, log_dir):
     """Restore the newest whole checkpoint; return its step, 0 where there is no checkpoint."""
-    folder = glob.escape(log_dir)
-    for leftover in glob.glob(os.path.join(folder, CHECKPOINT + '-*.tempstate*')):
-        os.remove(leftover)  # half a checkpoint, whose writing was killed
-    checkpoints = []
-    for index in glob.glob(os.path.join(folder, '*.index')):
+    remove_halves(log_dir)
+    steps = []
+    for index in glob.glob(os.path.join(glob.escape(log_dir), '*.index')):
         match = re.fullmatch(CHECKPOINT + r'-(\d+)\.index', os.path.basename(index))
         if not match:
             fail(f'--log_dir: expected a folder of this script, found {index}. Name another one.')
-        checkpoints.append((int(match.group(1)), index[: -len('.index')]))
-    checkpoints.sort()
-    for newest in range(len(checkpoints) - 1, -1, -1):
-        step, path = checkpoints[newest]
+        steps.append(int(match.group(1)))
+    paths = [os.path.join(log_dir, f'{CHECKPOINT}-{step}') for step in sorted(steps)]
+    while paths:
         try:
-            saver.restore(sess, path)
+            saver.restore(sess, paths[-1])
         except (tf.errors.OpError, ValueError) as error:
-            say(f'{path}: expected a checkpoint of this network, found: {in_a_line(error)}')
-            continue
-        saver.recover_last_checkpoints([path for _, path in checkpoints[: newest + 1]])
-        say(f'Resuming after step {step}, from {path}.')
-        return step
-    if checkpoints:
+            found = in_a_line(error)
+            say(f'{paths.pop()}: expected a checkpoint of this network, found: {found}')
+        else:
+            saver.recover_last_checkpoints(paths)
+            say(f'Resuming from {paths[-1]}.')
+            return sorted(steps)[len(paths) - 1]
+    if steps:
         fail(f'--log_dir: nothing in {log_dir} can be resumed. Remove it or name another folder.')
     return 0
+
+
+def remove_halves(log_dir):
+    """Remove what is left of a checkpoint whose writing was killed or found no room."""
+    for path in glob.glob(os.path.join(glob.escape(log_dir), CHECKPOINT + '-*.tempstate*')):
+        os.remove(path)
 
 
 def in_a_line(error):
@@ -357,12 +346,8 @@ def errors_of_log_dir(log_dir):
         reason = in_a_line(error)
         if CHECKPOINT not in reason and 'tfevents' not in reason:
             raise
-        for leftover in glob.glob(os.path.join(glob.escape(log_dir), '*.tempstate*')):
-            os.remove(leftover)
-        fail(
-            f'--log_dir: cannot write: {reason}. Earlier checkpoints are whole: '
-            f'make room and resume with --log_dir {shlex.quote(log_dir)}'
-        )
+        remove_halves(log_dir)
+        fail(f'--log_dir: cannot write: {reason}. Make room and resume with --log_dir {log_dir}')
 
 
 if __name__ == '__main__':

@@ -41,14 +41,15 @@ def main():
     parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
     parser.add_argument('--max_steps', type=positive, default=1000, help='steps to train')
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
-    parser.add_argument('--log_dir', help='folder of TensorBoard events (default: a new one)')
+    parser.add_argument(
+        '--log_dir', type=folder, help='for TensorBoard (default: a temporary folder)'
+    )
     args = parser.parse_args()
 
     try:
         mnist, note = input_data.read_mnist_or_bundled_digits(
             args.data_dir, one_hot=True, seed=args.seed
         )
-        log_dir = make_log_dir(args.log_dir)
     except (OSError, ValueError) as error:
         sys.exit(f'{parser.prog}: error: {error}')
 
@@ -74,6 +75,7 @@ def main():
         weights = tf.reshape(tf.transpose(W), [10, 28, 28, 1])  # one image for each digit
         weights_summary = tf.summary.image('weights', weights, max_outputs=10)
 
+    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
     writer = tf.summary.FileWriter(log_dir, tf.get_default_graph())
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
@@ -99,26 +101,23 @@ def main():
         print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note))
 
 
-def make_log_dir(log_dir):
-    """Return a folder that can be written, by default a new temporary one."""
-    if log_dir is None:
-        return tempfile.mkdtemp(prefix='mnist_softmax_')
-    try:
-        os.makedirs(log_dir, exist_ok=True)
-        tempfile.TemporaryFile(dir=log_dir).close()
-    except OSError as error:
-        raise OSError(
-            f'--log_dir {log_dir}: expected a folder to write to, found: {error.strerror}'
-        ) from None
-    return log_dir
-
-
 def positive(text):
     """Parse a flag that counts something."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'expected 1 or more, found {number}')
     return number
+
+
+def folder(text):
+    """Parse a flag that names a folder to write to, and make it."""
+    try:
+        os.makedirs(text, exist_ok=True)
+        tempfile.TemporaryFile(dir=text).close()
+    except OSError as error:
+        message = f'{text}: expected a folder to write to, found: {error.strerror}'
+        raise argparse.ArgumentTypeError(message) from None
+    return text
 
 
 if __name__ == '__main__':
