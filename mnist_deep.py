@@ -214,7 +214,34 @@ def parse_flags():
     parser.add_argument(
         '--no_xla', action='store_true', help="do not compile for the CPU (TensorFlow 1's default)"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        '--precision',
+        choices=['float32', 'bfloat16'],
+        default='float32',
+        help='bfloat16: faster and less exact, TensorFlow 2 on a CPU that multiplies in it',
+    )
+    args = parser.parse_args()
+    found = what_lacks_bfloat16() if args.precision == 'bfloat16' else None
+    if found:
+        parser.error(
+            'argument --precision: bfloat16 needs TensorFlow 2 on Linux and a CPU with avx512_bf16 '
+            f'or amx_bf16, found {found}. Leave the flag out to train in float32.'
+        )
+    return args
+
+
+def what_lacks_bfloat16():
+    """Say what keeps this machine from training in bfloat16, if anything does."""
+    if tf.VERSION.startswith('1.'):
+        return f'TensorFlow {tf.VERSION}'
+    if tf.config.experimental.list_physical_devices('GPU'):
+        return 'a GPU'  # hidden by CUDA_VISIBLE_DEVICES=-1
+    try:
+        with open('/proc/cpuinfo') as f:
+            cpu = f.read()
+    except OSError:
+        return f'{sys.platform}, which does not tell what the CPU has'
+    return None if re.search(r'\b(avx512_bf16|amx_bf16)\b', cpu) else 'a CPU without'
 
 
 def positive(text):
@@ -274,6 +301,9 @@ def session_config(args):
     if tf.VERSION.startswith('1.') and on_cpu and not args.no_xla:
         os.environ.setdefault('TF_XLA_FLAGS', '--tf_xla_cpu_global_jit')
         config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+    if args.precision == 'bfloat16':  # variables and Adam stay float32
+        rewrite_options = config.graph_options.rewrite_options
+        rewrite_options.auto_mixed_precision_onednn_bfloat16 = rewrite_options.ON
     return config
 
 
