@@ -32,6 +32,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, a
 
 CHECKPOINT = 'model.ckpt'
 CHECKPOINT_STEPS = 1000
+CPU_INFO = '/proc/cpuinfo'
 
 
 def deepnn(x):
@@ -216,32 +217,12 @@ def parse_flags():
     )
     parser.add_argument(
         '--precision',
+        type=precision,
         choices=['float32', 'bfloat16'],
         default='float32',
-        help='bfloat16: faster and less exact, TensorFlow 2 on a CPU that multiplies in it',
+        help='bfloat16: faster and less exact, on TensorFlow 2 and a CPU that multiplies in it',
     )
-    args = parser.parse_args()
-    found = what_lacks_bfloat16() if args.precision == 'bfloat16' else None
-    if found:
-        parser.error(
-            'argument --precision: bfloat16 needs TensorFlow 2 on Linux and a CPU with avx512_bf16 '
-            f'or amx_bf16, found {found}. Leave the flag out to train in float32.'
-        )
-    return args
-
-
-def what_lacks_bfloat16():
-    """Say what keeps this machine from training in bfloat16, if anything does."""
-    if tf.VERSION.startswith('1.'):
-        return f'TensorFlow {tf.VERSION}'
-    if tf.config.experimental.list_physical_devices('GPU'):
-        return 'a GPU'  # hidden by CUDA_VISIBLE_DEVICES=-1
-    try:
-        with open('/proc/cpuinfo') as f:
-            cpu = f.read()
-    except OSError:
-        return f'{sys.platform}, which does not tell what the CPU has'
-    return None if re.search(r'\b(avx512_bf16|amx_bf16)\b', cpu) else 'a CPU without'
+    return parser.parse_args()
 
 
 def positive(text):
@@ -250,6 +231,29 @@ def positive(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f'expected 1 or more, found {number}')
     return number
+
+
+def precision(text):
+    """Parse a precision, which must be there for bfloat16."""
+    found = what_lacks_bfloat16() if text == 'bfloat16' else None
+    if found:
+        raise argparse.ArgumentTypeError(
+            'bfloat16: expected TensorFlow 2 on Linux and a CPU with avx512_bf16 or amx_bf16, '
+            f'found {found}. Leave the flag out to train in float32.'
+        )
+    return text
+
+
+def what_lacks_bfloat16():
+    """Say what keeps this machine from training in bfloat16, if anything does."""
+    if tf.VERSION.startswith('1.'):
+        return f'TensorFlow {tf.VERSION}'
+    if tf.config.experimental.list_physical_devices('GPU'):
+        return 'a GPU'
+    if not os.path.exists(CPU_INFO):
+        return f'no {CPU_INFO} that tells what the CPU has'
+    with open(CPU_INFO) as f:
+        return None if re.search(r'\b(avx512_bf16|amx_bf16)\b', f.read()) else 'a CPU without'
 
 
 def folder(text):

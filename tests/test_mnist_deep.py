@@ -541,6 +541,49 @@ def test_sigkill_loses_no_checkpoint(mnist_dir, tmp_path):
         saved = max(saved_steps(tmp_path))
 
 
+def trained(log_dir, *args):
+    """The variables after two steps of a process of its own."""
+    result = run('--seed', '1', '--max_steps', '2', '--log_dir', str(log_dir), *args)
+    assert result.returncode == 0, result.stderr
+    reader = tf.train.load_checkpoint(str(log_dir / 'model.ckpt-2'))
+    return {name: reader.get_tensor(name) for name in VARIABLES}
+
+
+def test_xla_changes_nothing_but_rounding(mnist_dir, tmp_path):
+    compiled = trained(tmp_path / 'compiled', '--data_dir', mnist_dir)
+    plain = trained(tmp_path / 'plain', '--data_dir', mnist_dir, '--no_xla')
+    for name, value in plain.items():
+        # A step of Adam is 1e-4, whatever the gradient, so signs of tiny ones may turn a few.
+        difference = np.abs(compiled[name] - value)
+        assert difference.max() <= 4.1e-4
+        assert np.mean(difference > 1e-6) < 0.01, name
+
+
+def test_bfloat16_is_close_to_float32_and_not_equal(mnist_dir, tmp_path):
+    lacking = mnist_deep.what_lacks_bfloat16()
+    if lacking:
+        pytest.skip(f'bfloat16 cannot be had: {lacking}')
+    exact = trained(tmp_path / 'exact', '--data_dir', mnist_dir)
+    rounded = trained(tmp_path / 'rounded', '--data_dir', mnist_dir, '--precision', 'bfloat16')
+    for name, value in exact.items():
+        assert rounded[name].dtype == np.float32
+        assert np.abs(rounded[name] - value).max() <= 4.1e-4
+    assert np.mean(np.abs(rounded['conv2/W'] - exact['conv2/W']) > 1e-6) > 0.01
+
+
+def test_bfloat16_where_it_cannot_be_had(tmp_path, monkeypatch, capsys):
+    (tmp_path / 'cpuinfo').write_text('flags: fpu avx2 avx512f\n')
+    monkeypatch.setattr(mnist_deep, 'CPU_INFO', str(tmp_path / 'cpuinfo'))
+    monkeypatch.setattr(sys, 'argv', [SCRIPT, '--precision', 'bfloat16'])
+    with pytest.raises(SystemExit) as exit:
+        mnist_deep.main()
+    assert exit.value.code == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith('mnist_deep.py: error: argument --precision: bfloat16: expected ')
+    found = f'TensorFlow {tf.VERSION}' if tf.VERSION.startswith('1.') else 'a CPU without'
+    assert message.endswith(f'found {found}. Leave the flag out to train in float32.')
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system with room for the events and one checkpoint."""
