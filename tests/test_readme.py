@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import numpy as np
 import pytest
 import requests
 import tensorflow.compat.v1 as tf
-from conftest import write_mnist
 
 import input_data
 import mnist_deep
@@ -69,13 +69,11 @@ def blocks(page, language):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """What a reader has in a clone, with MNIST in it, or the bundled digits, or small patterns."""
+    """What a reader has in a clone, and MNIST in it, or the bundled digits in its place."""
     folder = tmp_path_factory.mktemp('clone')
     for name in 'input_data.py', 'mnist_softmax.py', 'mnist_deep.py':
-        (folder / name).symlink_to(ROOT / name)
-    data = REAL_MNIST or ROOT / 'MNIST_data' / 'sample'
-    if not (Path(data) / input_data.TRAIN_IMAGES).exists():
-        data = write_mnist(tmp_path_factory.mktemp('mnist'))
+        shutil.copy(str(ROOT / name), str(folder))
+    data = REAL_MNIST or input_data.SAMPLE_DIR
     (folder / 'MNIST_data').symlink_to(data)
     return folder
 
@@ -94,7 +92,7 @@ def environment(tmp_path_factory):
 def my_run(folder, environment):
     """The network that README has its reader train."""
     assert MY_RUN + '\n' in blocks(README, 'sh')
-    result = run(SHORTER[MY_RUN] + f' --data_dir {folder}/MNIST_data', folder, environment)
+    result = run(SHORTER[MY_RUN], folder, environment)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -250,7 +248,7 @@ def test_quick_start_is_what_ci_runs():
 def test_commands_run(folder, environment, my_run):
     """Those after the quick start: this one, the one that `my_run` runs, and TensorBoard."""
     deep, _, tensorboard = (block.strip() for block in blocks(README, 'sh')[2:])
-    result = run(SHORTER[deep] + f' --data_dir {folder}/MNIST_data', folder, environment)
+    result = run(SHORTER[deep], folder, environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1].startswith('test accuracy ')
 
@@ -313,3 +311,10 @@ def test_both_languages_say_the_same():
 def numbers(page):
     prose = re.sub(r'^```.*?^```$', '', page, flags=re.MULTILINE | re.DOTALL)
     return Counter(re.findall(r'\d+(?:\.\d+)*', prose.replace(',', '')))
+
+
+def test_files_of_mnist():
+    page = (ROOT / 'MNIST_data' / 'README.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| `(\S+)` \| [^|]+ \| ([\d,]+) \| `(\w{64})` \|$', page, re.MULTILINE)
+    found = {name: (int(size.replace(',', '')), sha) for name, size, sha in rows}
+    assert found == input_data.MNIST_FILES
