@@ -74,7 +74,7 @@ def folder(tmp_path_factory):
     for name in 'input_data.py', 'mnist_softmax.py', 'mnist_deep.py':
         shutil.copy(str(ROOT / name), str(folder))
     data = REAL_MNIST or input_data.SAMPLE_DIR
-    (folder / 'MNIST_data').symlink_to(data)
+    (folder / 'MNIST_data').symlink_to(os.path.abspath(data))
     return folder
 
 
