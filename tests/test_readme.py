@@ -1,0 +1,320 @@
+"""README: pasted into IPython, its commands run, its links followed, the same in both languages."""
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+import tensorflow.compat.v1 as tf
+
+import input_data
+import mnist_deep
+import mnist_softmax
+
+ROOT = Path(input_data.__file__).parent
+REAL_MNIST = os.environ.get('MNIST_DATA_DIR')
+PAGES = ['README.md', 'README.zh-CN.md', 'MNIST_data/README.md']
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+MY_RUN = 'python mnist_deep.py --log_dir my_run'
+
+# What takes too long for a test, and what stands in for it.
+SHORTER = {
+    'range(20000)': 'range(400)',
+    'python mnist_deep.py': 'python mnist_deep.py --max_steps 101',
+    MY_RUN: MY_RUN + ' --max_steps 1500 --seed 1',
+    'tensorboard --logdir my_run': 'tensorboard --port 0 --logdir my_run',
+}
+
+# Pastes the cells; leaves behind what each printed, and the operations that it added to the graph.
+IPYTHON = """
+import json
+import sys
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+shell = InteractiveShell.instance()
+results = []
+seen = 0
+for cell in json.load(open('cells.json')):
+    with capture_output(stderr=False) as printed:
+        success = shell.run_cell(cell, store_history=True).success
+    if not success:
+        sys.exit(cell + printed.stdout)
+    operations = []
+    if 'tf' in shell.user_ns:
+        operations = shell.user_ns['tf'].get_default_graph().get_operations()
+    results.append([printed.stdout, [[op.name, op.type] for op in operations[seen:]]])
+    seen = len(operations)
+json.dump(results, open('results.json', 'w'))
+"""
+
+# TensorFlow 2 prints these two whatever it is told, and README says so.
+UNAVOIDABLE = 'All log messages before absl::InitializeLog()', 'MLIR V1 optimization pass'
+
+
+def blocks(page, language):
+    return re.findall(rf'^```{language}\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """What a reader has in a clone, and MNIST in it, or the bundled digits in its place."""
+    folder = tmp_path_factory.mktemp('clone')
+    for name in 'input_data.py', 'mnist_softmax.py', 'mnist_deep.py':
+        shutil.copy(str(ROOT / name), str(folder))
+    data = REAL_MNIST or input_data.SAMPLE_DIR
+    (folder / 'MNIST_data').symlink_to(os.path.abspath(data))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+    """The activated virtual environment that the tests run in."""
+    return dict(
+        os.environ,
+        PATH=os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'],
+        IPYTHONDIR=str(tmp_path_factory.mktemp('ipython')),
+    )
+
+
+@pytest.fixture(scope='module')
+def my_run(folder, environment):
+    """The network that README has its reader train."""
+    assert MY_RUN + '\n' in blocks(README, 'sh')
+    result = run(SHORTER[MY_RUN], folder, environment)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def run(command, folder, environment):
+    return subprocess.run(
+        ['bash', '-ec', command],
+        cwd=str(folder),
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def paste(cells, folder, environment):
+    """Paste cells into one IPython; return what each printed and added to the graph."""
+    (folder / 'cells.json').write_text(json.dumps(cells))
+    (folder / 'ipython.py').write_text(IPYTHON)
+    result = run('python ipython.py', folder, environment)
+    assert result.returncode == 0, result.stderr
+    lines = result.stderr.splitlines() + result.stdout.splitlines()
+    assert [line for line in lines if not any(part in line for part in UNAVOIDABLE)] == []
+    return json.loads((folder / 'results.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def test_set(folder):
+    return input_data.read_data_sets(str(folder / 'MNIST_data'), dtype=np.uint8, reshape=False).test
+
+
+@pytest.fixture(scope='module')
+def pasted(folder, environment, my_run, test_set):
+    """What each Python block of README printed and added to the graph, pasted in order."""
+    write_png(folder / 'my_digit.png', 255 - test_set.images[0])
+    cells = [
+        block.replace('range(20000)', SHORTER['range(20000)']) for block in blocks(README, 'python')
+    ]
+    return paste(cells, folder, environment)
+
+
+def test_blocks_print_what_readme_says(pasted, test_set):
+    shapes, softmax, deep, digit = (text for text, _ in pasted if text)
+    assert re.match(r'\(\d+, 784\) \(\d+, 10\)\n\[[01. ]+\]\n', shapes)
+    if REAL_MNIST:
+        assert shapes.startswith('(55000, 784) (55000, 10)\n')
+    assert (0.9 if REAL_MNIST else 0.7) < float(softmax) < (0.93 if REAL_MNIST else 1.01)
+
+    *steps, last = deep.splitlines()
+    assert [line.split(',')[0] for line in steps] == ['step %d' % i for i in range(0, 400, 100)]
+    assert all(re.fullmatch(r'step \d+, training accuracy \S+', line) for line in steps)
+    assert re.fullmatch(r'test accuracy \S+', last)
+    assert float(last.split()[-1]) > (0.9 if REAL_MNIST else 0.7)
+
+    first, second = digit.splitlines()
+    assert first == f'This is a {test_set.labels[0]}.'
+    assert re.fullmatch(', '.join(rf'{i}: [01]\.\d\d\d' for i in range(10)), second)
+
+
+@pytest.mark.parametrize('script', [mnist_softmax, mnist_deep])
+def test_graph_is_that_of_the_script(script, pasted, mnist_dir, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [script.__file__, '--data_dir', mnist_dir, '--max_steps', '1'])
+    with tf.Graph().as_default() as graph:
+        script.main()
+    expected = [[op.name, op.type] for op in graph.get_operations()]
+
+    (network,) = [
+        i for i, block in enumerate(blocks(README, 'python')) if 'def weight_variable' in block
+    ]
+    before = [op for _, operations in pasted[:network] for op in operations]
+    after = [op for _, operations in pasted[network:] for op in operations]
+    placeholders = before[:2]
+    found = before if script is mnist_softmax else placeholders + after
+    assert types(found) == types(expected)
+    assert len(types(found)) > 50
+
+
+def types(operations):
+    """The types of the tutorial's operations; not of those that initialise, save and summarise."""
+    return [
+        # An 'Add' is what TensorFlow 1.15 makes of tf.add, and AddV2 what it makes of a plus sign.
+        'AddV2' if kind == 'Add' else kind
+        for name, kind in operations
+        if not re.match(r'(init|save|summaries)(_\d+)?(/|$)', name)
+    ]
+
+
+def test_own_digits(folder, environment, my_run, test_set):
+    """The first test images, as people might draw and save them."""
+    random = np.random.RandomState(1)
+    for i in range(100):
+        write_png(folder / f'{i}.png', *drawn(test_set.images[i, :, :, 0], i, random))
+    (prepare,) = [block for block in blocks(README, 'python') if 'def read_digit' in block]
+    use = """
+with tf.Graph().as_default(), tf.Session() as sess:
+  checkpoint = tf.train.latest_checkpoint('my_run')
+  tf.train.import_meta_graph(checkpoint + '.meta').restore(sess, checkpoint)
+  images = np.concatenate([read_digit('%d.png' % i, sess) for i in range(100)])
+  digits = sess.run('fc2/probabilities:0', {'x:0': images, 'keep_prob:0': 1.0}).argmax(axis=1)
+print(digits.tolist())
+"""
+    (_, _), (printed, _) = paste([prepare, use], folder, environment)
+    right = np.array(json.loads(printed)) == test_set.labels[:100]
+    assert right.sum() >= (95 if REAL_MNIST else 90), np.where(~right)
+
+
+def drawn(ink, way, random):
+    """Enlarge and move an image, and colour it in one of several ways."""
+    larger = random.randint(1, 15)
+    ink = ink.repeat(larger, 0).repeat(larger, 1)
+    ink = np.pad(ink, random.randint(0, 100, (2, 2)), 'constant')
+    none, full = np.zeros_like(ink), np.full_like(ink, 255)
+    blue_on_yellow = np.stack([255 - ink, 220 - ink // 2, 100 + ink // 2], 2)
+    return [
+        (ink,),
+        (255 - ink,),
+        (blue_on_yellow,),
+        (255 - blue_on_yellow,),
+        (np.dstack([blue_on_yellow, full]),),
+        (np.dstack([none, none, none, ink]),),
+        (np.dstack([full, full, full, ink]),),
+        (np.dstack([none, ink]),),
+        (ink, np.arange(255, -1, -1).repeat(3)),
+    ][way % 9]
+
+
+def write_png(path, pixels, palette=None):
+    """Write uint8 pixels [height, width], or with 1 (grey) to 4 (RGBA) channels, as a PNG."""
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    height, width, channels = pixels.shape
+    kind = {1: 0 if palette is None else 3, 2: 4, 3: 2, 4: 6}[channels]
+    chunks = [(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, kind, 0, 0, 0))]
+    if palette is not None:
+        chunks.append((b'PLTE', palette.astype(np.uint8).tobytes()))
+    rows = b''.join(b'\0' + row.tobytes() for row in pixels)
+    chunks += [(b'IDAT', zlib.compress(rows)), (b'IEND', b'')]
+    with open(str(path), 'wb') as f:
+        f.write(b'\x89PNG\r\n\x1a\n')
+        for name, data in chunks:
+            f.write(struct.pack('>I', len(data)) + name + data)
+            f.write(struct.pack('>I', zlib.crc32(name + data)))
+
+
+def test_quick_start_is_what_ci_runs():
+    first, second, *_ = blocks(README, 'sh')
+    setup = 'python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt'
+    assert first == setup + ' && python mnist_softmax.py\n'
+    assert second == setup + ' -r tests/requirements.txt && python -m pytest\n'
+    ci = (ROOT / '.ci' / 'run').read_text()
+    assert 'block 1' in ci
+    assert 'block 2' in ci
+
+
+def test_commands_run(folder, environment, my_run):
+    """Those after the quick start: this one, the one that `my_run` runs, and TensorBoard."""
+    deep, _, tensorboard = (block.strip() for block in blocks(README, 'sh')[2:])
+    result = run(SHORTER[deep], folder, environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith('test accuracy ')
+
+    process = subprocess.Popen(
+        ['bash', '-ec', 'exec ' + SHORTER[tensorboard]],
+        cwd=str(folder),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = next(
+            found.group()
+            for found in (re.search(r'http://\S+', line) for line in process.stderr)
+            if found
+        )
+        runs = requests.get(address + 'data/plugin/scalars/tags', timeout=60).json()
+        (tags,) = runs.values()
+        assert 'summaries/loss' in tags
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize('script', [mnist_softmax, mnist_deep])
+def test_flags_are_those_of_the_scripts(script):
+    name = os.path.basename(script.__file__)
+    help_text = subprocess.run(
+        [sys.executable, script.__file__, '--help'], stdout=subprocess.PIPE, text=True
+    ).stdout
+    rows = re.findall(r'^\| `(--\w+)[^`]*` \| (\S+) \|', README, re.MULTILINE)
+    documented = {flag for flag, scripts in rows if scripts in ('both', f'`{name}`')}
+    assert documented == set(re.findall(r'--\w+', help_text)) - {'--help'}
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_resolve(page):
+    text = (ROOT / page).read_text(encoding='utf-8')
+    text = re.sub(r'^```.*?^```$', '', text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+    anchors = {
+        re.sub(r'[^\w -]', '', heading).strip().lower().replace(' ', '-') for heading in headings
+    }
+    for target in re.findall(r'\]\(([^)]+)\)', text):
+        if target.startswith('#'):
+            assert target[1:] in anchors, target
+        elif not target.startswith('https://'):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_both_languages_say_the_same():
+    chinese = (ROOT / 'README.zh-CN.md').read_text(encoding='utf-8')
+    for language in 'sh', 'python':
+        assert blocks(chinese, language) == blocks(README, language)
+    pictures = re.compile(r'!\[[^]]*\]\(([^)]+)\)')
+    assert pictures.findall(chinese) == pictures.findall(README)
+    assert numbers(chinese) == numbers(README)
+
+
+def numbers(page):
+    prose = re.sub(r'^```.*?^```$', '', page, flags=re.MULTILINE | re.DOTALL)
+    return Counter(re.findall(r'\d+(?:\.\d+)*', prose.replace(',', '')))
+
+
+def test_files_of_mnist():
+    page = (ROOT / 'MNIST_data' / 'README.md').read_text(encoding='utf-8')
+    rows = re.findall(r'^\| `(\S+)` \| [^|]+ \| ([\d,]+) \| `(\w{64})` \|$', page, re.MULTILINE)
+    found = {name: (int(size.replace(',', '')), sha) for name, size, sha in rows}
+    assert found == input_data.MNIST_FILES
