@@ -81,7 +81,8 @@ def save(figure, path):
 def draw_network(log_dir, test):
     """Draw what the first test image becomes, layer by layer, with the shape of every tensor."""
     with tf.Graph().as_default() as graph, tf.Session() as sess:
-        x = tf.placeholder(tf.float32, [None, 784], name='x')
+        tf.set_random_seed(1)  # the same neurons off each time
+        x = tf.placeholder(tf.float32, [None, 784])
         _, keep_prob = mnist_deep.deepnn(x)
         tf.train.Saver().restore(sess, tf.train.latest_checkpoint(log_dir))
         last = {}
@@ -90,8 +91,8 @@ def draw_network(log_dir, test):
                 last[op.name.split('/')[0]] = op.outputs[0]
         last['dropout'] = graph.get_operation_by_name('fc2/MatMul').inputs[0]
         image = test.images[:1]
-        values = sess.run(last, {x: image, keep_prob: 1.0})
-        values['dropout'] = sess.run(last['dropout'], {x: image, keep_prob: 0.5})
+        outputs = sess.run(last, {x: image, keep_prob: 1.0})
+        outputs['dropout'] = sess.run(last['dropout'], {x: image, keep_prob: 0.5})
     shapes = {name: tensor.shape.as_list()[1:] for name, tensor in last.items()}
     shapes['dropout'] = shapes['fc1']
     parameters = {}
@@ -114,7 +115,7 @@ def draw_network(log_dir, test):
         ('dropout', 'half\nare off', 758, 24, None),
         ('fc2', 'dense,\nsoftmax', 836, 144, None),
     ):
-        value = values[name][0]
+        value = outputs[name][0]
         if name == 'fc2':
             for digit, probability in enumerate(value):
                 y = middle + 90 - 20 * digit
@@ -175,8 +176,10 @@ def draw_curves(softmax_log_dir, deep_log_dir):
     steps, accuracies = scalars(deep_log_dir, 'summaries/training_accuracy')
     right.plot(steps, accuracies, '.', color=DEEP, alpha=0.4, ms=5, mew=0, label='one batch of 50')
     right.plot(steps, smooth(accuracies), color=DEEP, lw=1.6, label='average of several')
-    (_, (*_, test)) = scalars(deep_log_dir, 'summaries/test_accuracy')
-    right.axhline(test, color=INK, lw=1, ls='--', label=f'all test images, at the end: {test:.4f}')
+    (_, (*_, final)) = scalars(deep_log_dir, 'summaries/test_accuracy')
+    right.axhline(
+        final, color=INK, lw=1, ls='--', label=f'all test images, at the end: {final:.4f}'
+    )
     right.set_ylim(0.895, 1.005)
     right.set_ylabel('accuracy of the network')
     right.legend(frameon=False, loc='lower right')
@@ -202,7 +205,7 @@ def draw_weights(log_dir):
     """Draw the ten weight images that the script summarised."""
     figure, grid = plt.subplots(2, 5, figsize=(WIDTH, 3.7), constrained_layout=True)
     for digit, axes in enumerate(grid.flat):
-        (summary,) = (v for v in values(log_dir) if v.tag == f'summaries/weights/image/{digit}')
+        *_, (_, summary) = values(log_dir, f'summaries/weights/image/{digit}')
         pixels = plt.imread(io.BytesIO(summary.image.encoded_image_string))
         # TensorFlow has put zero at grey 127 and the largest weight of either sign at the end.
         signed = np.round(255 * pixels.reshape(28, 28, -1)[:, :, 0]) - 127
@@ -278,22 +281,19 @@ def photograph_tensorboard(log_dir):
     return figure
 
 
-def values(log_dir):
-    """Yield all values in the events of a run, each with the step that it belongs to."""
+def values(log_dir, tag):
+    """Yield the steps and values that a run has written under a tag."""
     for name in sorted(os.listdir(log_dir)):
         if 'tfevents' in name:
             for event in tf.train.summary_iterator(os.path.join(log_dir, name)):
                 for value in event.summary.value:
-                    value.metadata.display_name = str(event.step)
-                    yield value
+                    if value.tag == tag:
+                        yield event.step, value
 
 
 def scalars(log_dir, tag):
-    """Return the steps and values of a curve."""
-    points = [
-        (int(v.metadata.display_name), v.simple_value) for v in values(log_dir) if v.tag == tag
-    ]
-    return zip(*points)
+    """Return the steps and the values of a curve."""
+    return zip(*((step, value.simple_value) for step, value in values(log_dir, tag)))
 
 
 if __name__ == '__main__':
