@@ -189,6 +189,7 @@ def draw_curves(softmax_log_dir, deep_log_dir):
         axes.grid(color='#eaeef2')
         axes.set_axisbelow(True)
         axes.spines[['top', 'right']].set_visible(False)
+    right.locator_params('x', nbins=5)
     left.yaxis.set_major_formatter('{x:g}')
     left.set_xticks([0, 100, 1000, 10000][: 2 + int(np.log10(max(steps)) - 2 + 0.01)])
     left.minorticks_off()
