@@ -55,7 +55,7 @@ _CHUNK = 1 << 20
 _PIECE = 1 << 12  # of a download: small, since a slow host is seen after each
 _PLENTY = 1 << 26  # bytes; MNIST unpacks to less
 _LARGEST = 1 << 29  # bytes; everything else in MNIST's format is smaller, unpacked too
-_PRIVATE = '.download-'
+_PRIVATE = '.mnist-download-'
 _TIMEOUT = 5  # seconds to connect, and between one piece of data and the next
 _PATIENCE = 15  # seconds that a mirror may take on top of 1 kB/s
 

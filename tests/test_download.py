@@ -424,13 +424,13 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 
 def test_what_killed_downloads_left(host, answers, mirrors, tiny_files, tmp_path):
     mirrors(host(answers.whole).url)
-    for name in ('.download-old', '.download-new', 'mine'):
+    for name in ('.mnist-download-old', '.mnist-download-new', '.download-mine'):
         (tmp_path / name).mkdir()
         (tmp_path / name / TRAIN_IMAGES).write_text('half')
-        if name != '.download-new':
+        if name != '.mnist-download-new':
             os.utime(tmp_path / name, (0, 0))
     read_tiny(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == sorted([*NAMES, '.download-new', 'mine'])
+    assert sorted(os.listdir(tmp_path)) == sorted([*NAMES, '.mnist-download-new', '.download-mine'])
 
 
 CHILD = """if True:
