@@ -73,10 +73,13 @@ def clone(tmp_path):
 
 def run_offline(clone, script, *args):
     proxies = dict.fromkeys(['http_proxy', 'https_proxy', 'all_proxy'], 'http://127.0.0.1:9')
-    environment = {name: value for name, value in os.environ.items() if name.lower() not in proxies}
-    environment.pop('no_proxy', None)
+    replaced = {*proxies, 'no_proxy'}
+    environment = {
+        name: value for name, value in os.environ.items() if name.lower() not in replaced
+    }
     return subprocess.run(
         [sys.executable, str(clone / script), *args],
+        cwd=str(clone),
         env=dict(environment, **proxies),
         capture_output=True,
         text=True,
@@ -89,6 +92,14 @@ def accuracy(result):
     )
     assert found, (result.stdout, result.stderr)
     return float(found.group(1))
+
+
+@pytest.mark.parametrize('exempt', ['no_proxy', 'NO_PROXY'])
+def test_offline_is_offline_whatever_this_machine_exempts(clone, monkeypatch, exempt):
+    monkeypatch.setenv(exempt, '*')
+    result = run_offline(clone, 'mnist_softmax.py', '--max_steps', '1')
+    reason = result.stderr.splitlines()[0]
+    assert reason.endswith('.gz: proxy: Connection refused).')
 
 
 def test_softmax_regression_without_mnist_and_network(clone):
