@@ -56,6 +56,7 @@ _PIECE = 1 << 12  # of a download: small, since a slow host is seen after each
 _PLENTY = 1 << 26  # bytes; MNIST unpacks to less
 _LARGEST = 1 << 29  # bytes; everything else in MNIST's format is smaller, unpacked too
 _PRIVATE = '.mnist-download-'
+_RESTORE = 'The clone is incomplete: run `git checkout MNIST_data/sample` in it.'
 _TIMEOUT = 5  # seconds to connect, and between one piece of data and the next
 _PATIENCE = 15  # seconds that a mirror may take on top of 1 kB/s
 
@@ -115,8 +116,8 @@ def read_mnist_or_bundled_digits(data_dir=None, **options):
     """Read what the scripts train on, which is not MNIST where MNIST cannot be had.
 
     Args:
-      data_dir: folder to read; None for `MNIST_data` beside this file or, where MNIST is neither
-        there nor to be downloaded, the bundled digits, as a message on stderr then says.
+      data_dir: folder to read; None for `MNIST_data` beside this file or, where nothing of MNIST
+        is there nor to be downloaded, the bundled digits, as a message on stderr then says.
       **options: for `read_data_sets`.
 
     Returns:
@@ -125,17 +126,18 @@ def read_mnist_or_bundled_digits(data_dir=None, **options):
     Raises:
       OSError, ValueError: as `read_data_sets`.
     """
+    folder = DATA_DIR if data_dir is None else data_dir
     try:
-        mnist = read_data_sets(DATA_DIR if data_dir is None else data_dir, **options)
+        mnist = read_data_sets(folder, **options)
     except DownloadError as error:
-        if data_dir is not None:
+        # Whoever has put a file there, broken or not, wants no others in its place.
+        if data_dir is not None or len(_missing(folder)) < len(MNIST_FILES):
             raise
+        folder = SAMPLE_DIR
+        mnist = read_data_sets(folder, **options)
         print(f'MNIST cannot be had: {error.reason}.', file=sys.stderr)
         print('Bundled digits stand in for it. MNIST_data/README.md says more.', file=sys.stderr)
-        data_dir = SAMPLE_DIR
-        mnist = read_data_sets(data_dir, **options)
-    bundled = data_dir is not None and os.path.realpath(data_dir) == os.path.realpath(SAMPLE_DIR)
-    return mnist, ' (bundled digits, not MNIST)' if bundled else ''
+    return mnist, ' (bundled digits, not MNIST)' if _is_bundled(folder) else ''
 
 
 class DataSet:
@@ -450,10 +452,8 @@ def _read_examples(folder, images_file, labels_file, one_hot):
             dense = labels.read_labels()
             return images.read_images(), dense_to_one_hot(dense, NUM_CLASSES) if one_hot else dense
     except ValueError as error:
-        raise ValueError(
-            f'{error}. Remove the file and start again to download it anew, '
-            'or put a whole one in its place.'
-        ) from None
+        remedy = 'Remove the file and start again to download it anew, or put a whole one there.'
+        raise ValueError(f'{error}. {_RESTORE if _is_bundled(folder) else remedy}') from None
     except OSError as error:
         raise OSError(
             f'{error.filename or folder}: expected a file that can be read, '
@@ -461,10 +461,21 @@ def _read_examples(folder, images_file, labels_file, one_hot):
         ) from None
 
 
+def _missing(folder):
+    return [name for name in MNIST_FILES if not os.path.lexists(os.path.join(folder, name))]
+
+
+def _is_bundled(folder):
+    return os.path.realpath(folder) == os.path.realpath(SAMPLE_DIR)
+
+
 def _download_missing(folder, source_url):
-    missing = [name for name in MNIST_FILES if not os.path.lexists(os.path.join(folder, name))]
+    missing = _missing(folder)
     if not missing:
         return
+    if _is_bundled(folder):
+        found = f'found no {", ".join(missing)}'
+        raise OSError(f'{folder}: expected the bundled digits, {found}. {_RESTORE}')
     mirrors, known = MIRRORS, MNIST_FILES
     if source_url and source_url.rstrip('/') + '/' not in MIRRORS:
         mirrors, known = (source_url.rstrip('/') + '/',), {}

@@ -142,14 +142,51 @@ def test_a_named_folder_is_never_replaced(clone, script):
     assert 'Traceback' not in result.stderr
 
 
+def only_message(result):
+    """Return what a script says that ends because of its data."""
+    assert result.returncode == 1
+    assert result.stdout == ''
+    assert 'Traceback' not in result.stderr
+    return result.stderr
+
+
 @pytest.mark.parametrize('script', ['mnist_softmax.py', 'mnist_deep.py'])
 def test_a_broken_file_is_never_replaced(clone, script):
     for path in FILES:
         shutil.copy(path, str(clone / 'MNIST_data'))
     broken = clone / 'MNIST_data' / input_data.TRAIN_IMAGES
     broken.write_bytes(content(input_data.SAMPLE_DIR, input_data.TRAIN_IMAGES)[:100000])
-    result = run_offline(clone, script)
-    assert result.returncode == 1
-    assert result.stdout == ''
-    (line,) = result.stderr.splitlines()
+    (line,) = only_message(run_offline(clone, script)).splitlines()
     assert line.startswith(f'{script}: error: {broken}: expected a whole gzip file, found ')
+    assert line.endswith(
+        'Remove the file and start again to download it anew, or put a whole one there.'
+    )
+
+
+@pytest.mark.parametrize('script', ['mnist_softmax.py', 'mnist_deep.py'])
+def test_one_file_of_mnist_is_never_replaced(clone, script):
+    folder = clone / 'MNIST_data'
+    size, _ = input_data.MNIST_FILES[input_data.TRAIN_LABELS]
+    (folder / input_data.TRAIN_LABELS).write_bytes(bytes(size))
+    message = only_message(run_offline(clone, script))
+    assert message.startswith(f'{script}: error: MNIST is not in {folder} and cannot be downloaded')
+    assert sorted(os.listdir(str(folder))) == ['sample', input_data.TRAIN_LABELS]
+
+
+@pytest.mark.parametrize('args', [(), ('--data_dir', os.path.join('MNIST_data', 'sample'))])
+@pytest.mark.parametrize('fault', ['missing', 'broken'])
+def test_an_incomplete_clone(clone, args, fault):
+    path = clone / 'MNIST_data' / 'sample' / input_data.TEST_LABELS
+    path.unlink()
+    expected, found = 'the bundled digits', f'no {path.name}'
+    if fault == 'broken':
+        path.write_bytes(b'<html>403</html>')
+        expected, found = 'a whole gzip file', r'Not a gzipped file \(.*\)'
+    before = sorted(os.listdir(str(path.parent)))
+    (line,) = only_message(run_offline(clone, 'mnist_softmax.py', *args)).splitlines()
+    pattern = (
+        f'mnist_softmax.py: error: .*sample.*: expected {expected}, found {found}. '
+        'The clone is incomplete: run `git checkout MNIST_data/sample` in it.'
+    )
+    assert re.match(f'^{pattern}$', line)
+    assert sorted(os.listdir(str(path.parent))) == before
