@@ -55,7 +55,10 @@ class Host:
         with connection, contextlib.suppress(OSError):
             request = b''
             while not request.endswith(b'\r\n\r\n'):
-                request += connection.recv(1 << 16) or b'\r\n\r\n'
+                piece = connection.recv(1 << 16)
+                if not piece:  # who asks was killed before saying what for
+                    return
+                request += piece
             target = request.split()[1].decode()
             answer = self.answers[min(len(self.asked), len(self.answers) - 1)]
             self.asked.append(target)
