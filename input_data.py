@@ -479,6 +479,15 @@ def _download_missing(folder, source_url):
     mirrors, known = MIRRORS, MNIST_FILES
     if source_url and source_url.rstrip('/') + '/' not in MIRRORS:
         mirrors, known = (source_url.rstrip('/') + '/',), {}
+    for name, (size, _) in known.items():
+        path = os.path.join(folder, name)
+        found = f'{os.path.getsize(path)} bytes' if os.path.isfile(path) else 'no file'
+        if name not in missing and found != f'{size} bytes':
+            raise ValueError(
+                f"{path}: expected MNIST's {size} bytes, as {missing[0]} is missing and would be "
+                f"downloaded as MNIST's, found {found}. Remove it to download it as well, or put "
+                'all four files of its data set there (in Python, source_url downloads them).'
+            )
     try:
         os.makedirs(folder, exist_ok=True)
         _remove_stale_downloads(folder)

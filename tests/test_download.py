@@ -370,8 +370,10 @@ def test_proxy_of_the_environment(host, answers, mirrors, tiny_files, tmp_path, 
 
 def test_only_missing_files_are_downloaded(host, answers, mirrors, tiny_files, tmp_path):
     mirror = host(answers.whole)
-    mirrors(mirror.url)
-    folder = write_mnist(tmp_path, 60, 30)  # the test set is not the mirror's
+    known = mirrors(mirror.url)
+    folder = write_mnist(tmp_path, 60, 30)  # the test set is not the mirror's, except in size
+    for name in (TEST_IMAGES, TEST_LABELS):
+        known[name] = os.path.getsize(tmp_path / name), 'of other content'
     os.remove(tmp_path / TRAIN_LABELS)
     before = {name: os.stat(tmp_path / name) for name in os.listdir(folder)}
     assert read_tiny(folder).test.num_examples == 30
@@ -380,6 +382,45 @@ def test_only_missing_files_are_downloaded(host, answers, mirrors, tiny_files, t
     for name, old in before.items():
         new = os.stat(tmp_path / name)
         assert (new.st_ino, new.st_mtime_ns) == (old.st_ino, old.st_mtime_ns)
+
+
+@pytest.mark.parametrize('there', ['another data set', 'half a file', 'a dangling link'])
+def test_mnist_is_not_mixed_into_what_is_there(host, answers, mirrors, tiny_files, tmp_path, there):
+    mirror = host(answers.whole)
+    known = mirrors(mirror.url)
+    folder = write_mnist(tmp_path, 77, 33)
+    for name in (TRAIN_LABELS, TEST_IMAGES):
+        os.remove(tmp_path / name)
+    path = tmp_path / TRAIN_IMAGES
+    found = f'{path.stat().st_size} bytes'
+    if there == 'half a file':
+        write_files(folder, {TEST_LABELS: tiny_files[TEST_LABELS], path.name: bytes(9)})
+        found = '9 bytes'
+    elif there == 'a dangling link':
+        path.unlink()
+        path.symlink_to('nowhere')
+        found = 'no file'
+    before = sorted(os.listdir(folder))
+    message = (
+        f"{path}: expected MNIST's {known[path.name][0]} bytes, as {TRAIN_LABELS} is missing and "
+        f"would be downloaded as MNIST's, found {found}. Remove it to download it as well, or put "
+        'all four files of its data set there (in Python, source_url downloads them).'
+    )
+    with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
+        read_tiny(folder)
+    assert sorted(os.listdir(folder)) == before
+    assert mirror.asked == []
+
+
+def test_a_part_of_another_data_set_is_completed_from_its_source(host, mirrors, tmp_path):
+    mirrors(refusing_url())
+    source = write_mnist(tmp_path / 'source', 77, 33)
+    files = {name: content(source, name) for name in NAMES}
+    other = host(Answers(files).whole)
+    os.remove(os.path.join(source, TEST_IMAGES))
+    assert read_tiny(source, other.url).test.num_examples == 33
+    assert other.asked == ['/mnist/' + TEST_IMAGES]
+    assert_whole(source, files)
 
 
 def test_a_file_that_appears_meanwhile(host, answers, mirrors, tmp_path):
