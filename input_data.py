@@ -48,6 +48,8 @@ SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
 
 IMAGE_SIZE = 28  # pixels, both ways
 NUM_CLASSES = 10
+VALIDATION_SIZE = 5000
+LARGEST_BATCH = 100  # that the scripts train on
 
 _IMAGES_MAGIC = 2051
 _LABELS_MAGIC = 2049
@@ -69,7 +71,7 @@ def read_data_sets(
     one_hot=False,
     dtype=np.float32,
     reshape=True,
-    validation_size=5000,
+    validation_size=VALIDATION_SIZE,
     seed=None,
     source_url=DEFAULT_SOURCE_URL,
 ):
@@ -104,7 +106,7 @@ def read_data_sets(
     images, labels = _read_examples(train_dir, TRAIN_IMAGES, TRAIN_LABELS, one_hot)
     test_images, test_labels = _read_examples(train_dir, TEST_IMAGES, TEST_LABELS, one_hot)
     if not 0 <= validation_size <= len(images):
-        raise ValueError(f'validation_size: expected 0 to {len(images)}, found {validation_size}')
+        raise SplitError(validation_size, len(images))
     return Datasets(
         train=DataSet(images[validation_size:], labels[validation_size:], **options),
         validation=DataSet(images[:validation_size], labels[:validation_size], **options),
@@ -118,17 +120,25 @@ def read_mnist_or_bundled_digits(data_dir=None, **options):
     Args:
       data_dir: folder to read; None for `MNIST_data` beside this file or, where nothing of MNIST
         is there nor to be downloaded, the bundled digits, as a message on stderr then says.
-      **options: for `read_data_sets`.
+      **options: for `read_data_sets`, except `validation_size`.
 
     Returns:
       (data sets, note): the note goes behind every accuracy: empty, or that it is not MNIST's.
 
     Raises:
-      OSError, ValueError: as `read_data_sets`.
+      OSError, ValueError: as `read_data_sets`; ValueError also if there are too few examples.
     """
     folder = DATA_DIR if data_dir is None else data_dir
     try:
         mnist = read_data_sets(folder, **options)
+        if mnist.train.num_examples < LARGEST_BATCH:
+            raise SplitError(VALIDATION_SIZE, VALIDATION_SIZE + mnist.train.num_examples)
+    except SplitError as error:
+        raise ValueError(
+            f'{os.path.join(folder, TRAIN_IMAGES)}: expected at least '
+            f'{VALIDATION_SIZE + LARGEST_BATCH} images, {VALIDATION_SIZE} of them for validation, '
+            f'found {error.found}. Put a larger data set there, or name another folder.'
+        ) from None
     except DownloadError as error:
         # Whoever has put a file there, broken or not, wants no others in its place.
         if data_dir is not None or len(_missing(folder)) < len(MNIST_FILES):
@@ -328,6 +338,14 @@ class DownloadError(OSError):
     def __init__(self, message, reason):
         super().__init__(message)
         self.reason = reason
+
+
+class SplitError(ValueError):
+    """There are only `found` examples to take a validation set from."""
+
+    def __init__(self, validation_size, found):
+        super().__init__(f'validation_size: expected 0 to {found}, found {validation_size}')
+        self.found = found
 
 
 def _image_dtype(dtype):

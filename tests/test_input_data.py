@@ -12,7 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import content, digits, packed, write_files
+from conftest import content, digits, packed, write_files, write_mnist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -247,6 +247,24 @@ def test_validation_size_out_of_range(small_dir, size):
     message = f'^validation_size: expected 0 to 600, found {size}$'
     with pytest.raises(ValueError, match=message):
         read_small(small_dir, validation_size=size)
+
+
+@pytest.mark.parametrize('count', [40, 4999, 5000, 5099])
+def test_too_few_examples_for_the_scripts(tmp_path, count):
+    folder = write_mnist(tmp_path, count, 10)
+    message = re.escape(
+        f'{tmp_path / TRAIN_IMAGES}: expected at least 5100 images, 5000 of them for validation, '
+        f'found {count}. Put a larger data set there, or name another folder.'
+    )
+    with pytest.raises(ValueError, match=f'^{message}$'):
+        input_data.read_mnist_or_bundled_digits(folder)
+
+
+def test_just_enough_examples_for_the_scripts(tmp_path):
+    folder = write_mnist(tmp_path, 5100, 10)
+    mnist, note = input_data.read_mnist_or_bundled_digits(folder, one_hot=True)
+    assert mnist.train.next_batch(100)[1].shape == (100, 10)
+    assert note == ''
 
 
 @pytest.mark.parametrize('dtype', [np.float64, np.int32, 'string', None, object, 'no dtype', 3])

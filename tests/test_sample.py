@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import content
+from conftest import content, write_mnist
 
 import input_data
 
@@ -171,6 +171,13 @@ def test_one_file_of_mnist_is_never_replaced(clone, script):
     message = only_message(run_offline(clone, script))
     assert message.startswith(f'{script}: error: MNIST is not in {folder} and cannot be downloaded')
     assert sorted(os.listdir(str(folder))) == ['sample', input_data.TRAIN_LABELS]
+
+
+@pytest.mark.parametrize('script', ['mnist_softmax.py', 'mnist_deep.py'])
+def test_a_data_set_that_is_too_small(clone, script):
+    folder = write_mnist(clone / 'small', 40, 10)
+    (line,) = only_message(run_offline(clone, script, '--data_dir', folder)).splitlines()
+    assert line.startswith(f'{script}: error: {folder}{os.sep}{input_data.TRAIN_IMAGES}: expected ')
 
 
 @pytest.mark.parametrize('args', [(), ('--data_dir', os.path.join('MNIST_data', 'sample'))])
