@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import os
 import queue
+import shlex
 import shutil
 import sys
 import tempfile
@@ -664,6 +665,7 @@ def _how_to_get_mnist(folder, known, failures):
         if name in known:
             size, sha256 = known[name]
             lines[-1] += f'  {size:,} bytes, SHA-256 {sha256}'
+    lines += [f'Or train on the bundled digits: --data_dir {shlex.quote(SAMPLE_DIR)}']
     return '\n'.join(lines)
 
 

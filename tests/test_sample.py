@@ -140,6 +140,8 @@ def test_a_named_folder_is_never_replaced(clone, script):
     for mirror in input_data.MIRRORS:
         assert mirror in result.stderr
     assert 'Traceback' not in result.stderr
+    way_out = result.stderr.splitlines()[-1]
+    assert way_out == f'Or train on the bundled digits: --data_dir {clone}/MNIST_data/sample'
 
 
 def only_message(result):
