@@ -3,9 +3,7 @@
 A drop-in for `tensorflow.examples.tutorials.mnist.input_data` of TensorFlow 1.x: same functions and
 arguments, same splits and values, and for the same `seed` the same batches. It needs no TensorFlow.
 
-The IDX format (http://yann.lecun.com/exdb/mnist/): big-endian 32-bit integers, first a magic number
-(2051 images, 2049 labels), then the size of each dimension, then one unsigned byte per pixel
-(0 background, 255 ink) or label (0-9); here compressed with gzip.
+MNIST_data/README.md describes the files and their format, IDX.
 """
 
 import collections
