@@ -585,8 +585,10 @@ def _download(url, path, known):
 def _fetch(url):
     """Yield the headers of an answer, then its bytes, piece by piece; ValueError if none come.
 
-    A thread waits for them, because time limits bind neither a silent name server nor a host that
-    sends a byte now and then. It is left to itself when it has had its time.
+    This is requests, since pooch (1.8.2) limits neither the time nor the size of a download, and
+    leaves files that their owner alone can read. A thread waits for it, because time limits bind
+    neither a silent name server nor a host that sends a byte now and then. It is left to itself
+    when it has had its time.
     """
     pieces = queue.Queue()
     left = threading.Event()
@@ -602,7 +604,7 @@ def _fetch(url):
             if isinstance(piece, Exception):
                 raise piece
             yield piece
-            received += len(piece)
+            received += len(piece)  # for headers their number: hardly a byte, but an answer
     except queue.Empty:
         found = 'less than 1 kB/s' if received else 'no answer'
         raise ValueError(f'{found} for {time.monotonic() - began:.0f} seconds') from None
@@ -614,9 +616,8 @@ def _fetch_into(pieces, url, left):
     """Put the headers, then the bytes, then None or what went wrong into the queue `pieces`."""
     try:
         import requests
-        import urllib3
 
-        retries = urllib3.Retry(
+        retries = requests.adapters.Retry(
             total=2,
             connect=1,  # at once: who has no network shall not wait
             backoff_factor=0.5,

@@ -181,7 +181,7 @@ def mirrors(monkeypatch, tiny_files):
     monkeypatch.setattr(input_data, 'MNIST_FILES', known)
     monkeypatch.setattr(input_data, '_TIMEOUT', 0.4)
     monkeypatch.setattr(input_data, '_PATIENCE', 2)
-    monkeypatch.setattr('urllib3.Retry.get_backoff_time', lambda self: 0)
+    monkeypatch.setattr('requests.adapters.Retry.get_backoff_time', lambda self: 0)
 
     def use(*urls):
         monkeypatch.setattr(input_data, 'MIRRORS', urls)
