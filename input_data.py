@@ -165,11 +165,11 @@ class DataSet:
         """Make a data set.
 
         Args:
-          images: [n, rows, columns, 1], 0 to 255.
-          labels: [n] or, one-hot, [n, classes].
+          images: array [n, rows, columns, 1] of pixels from 0 to 255.
+          labels: array [n] or, one-hot, [n, classes].
           fake_data: ignore both; every batch is all-white images of class 0.
           one_hot: whether fake labels are one-hot.
-          dtype: float32 rescales the images to [0, 1], uint8 leaves them as they are.
+          dtype: float32 rescales the images, to float32 in [0, 1]; uint8 leaves them as they are.
           reshape: flatten the images to [n, rows * columns].
           seed: of the shuffling; None for another order each time.
 
@@ -235,11 +235,12 @@ class DataSet:
 
         Args:
           batch_size: how many.
-          fake_data: hand out all-white images of class 0 instead.
+          fake_data: hand out all-white images of class 0 instead, of 784 ones.
           shuffle: put the examples into a new order at the start of each epoch.
 
         Returns:
-          (images, labels): arrays of the caller's own, which may be changed.
+          (images, labels): `batch_size` rows of the properties of these names, with their dtypes,
+          as arrays of the caller's own, which may be changed; lists if `fake_data`.
 
         Raises:
           ValueError: `batch_size` is not between 1 and `num_examples`.
