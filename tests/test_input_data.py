@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -247,6 +248,18 @@ def test_validation_size_out_of_range(small_dir, size):
     message = f'^validation_size: expected 0 to 600, found {size}$'
     with pytest.raises(ValueError, match=message):
         read_small(small_dir, validation_size=size)
+
+
+def test_pixels_are_freed_once_they_are_rescaled(mnist_dir):
+    tracemalloc.start()
+    try:
+        mnist = input_data.read_data_sets(mnist_dir)
+        before, _ = tracemalloc.get_traced_memory()
+        rescaled = mnist.train.images.nbytes
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < rescaled - 0.9 * 6000 * 784
 
 
 @pytest.mark.parametrize('count', [40, 4999, 5000, 5099])
