@@ -53,6 +53,7 @@ def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
     script = os.path.join(input_data.SAMPLE_DIR, 'make.py')
     monkeypatch.setattr(sys, 'argv', [script, '--out', str(tmp_path)])
     runpy.run_path(script, run_name='__main__')
+    assert sorted(os.listdir(str(tmp_path))) == sorted(input_data.MNIST_FILES)
     drawn, bundled = (
         input_data.read_data_sets(folder, dtype=np.uint8, validation_size=0)
         for folder in (str(tmp_path), input_data.SAMPLE_DIR)
@@ -60,6 +61,51 @@ def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
     for ours, theirs in zip(drawn, bundled):
         np.testing.assert_array_equal(ours.images, theirs.images)
         np.testing.assert_array_equal(ours.labels, theirs.labels)
+
+
+def draw_into(folder):
+    script = os.path.join(input_data.SAMPLE_DIR, 'make.py')
+    return subprocess.run(
+        [sys.executable, script, '--out', str(folder)], capture_output=True, text=True
+    )
+
+
+def test_the_script_overwrites_no_file(tmp_path):
+    path = tmp_path / input_data.TRAIN_IMAGES
+    path.write_text('mine')
+    result = draw_into(tmp_path)
+    assert (result.returncode, result.stdout) == (2, '')
+    assert result.stderr.splitlines()[-1] == (
+        f'make.py: error: argument --out: {tmp_path}: expected an empty folder, found files in it'
+    )
+    assert (os.listdir(str(tmp_path)), path.read_text()) == ([path.name], 'mine')
+
+
+def test_the_script_cannot_write(tmp_path):
+    path = tmp_path / 'file'
+    path.write_text('mine')
+    result = draw_into(path)
+    assert (result.returncode, result.stdout) == (2, '')
+    assert result.stderr.splitlines()[-1] == (
+        f'make.py: error: argument --out: {path}: expected a folder to write to, found: File exists'
+    )
+    assert path.read_text() == 'mine'
+
+
+def test_the_script_leaves_nothing_when_the_disk_is_full(tmp_path):
+    script = os.path.join(input_data.SAMPLE_DIR, 'make.py')
+    limit = (
+        'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)); '
+        'del sys.argv[0]; runpy.run_path(sys.argv[0], run_name="__main__")'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', limit, script, '--out', str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith('found: File too large')
+    assert os.listdir(str(tmp_path)) == []
 
 
 @pytest.fixture

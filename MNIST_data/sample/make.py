@@ -1,29 +1,29 @@
 """Draw a small stand-in for MNIST: 18,000 training and 2,000 test images of handwritten digits.
 
-Each digit is a pen that follows a few curves.  A writer has a pen, a slant and so on, writes each
-digit once in one of the shapes that people give it, and does so a little unsteadily.  The writers
-of the test images write none of the training images.
+python MNIST_data/sample/make.py               # draws the files beside this script anew
+python MNIST_data/sample/make.py --out FOLDER
 
-The four files have MNIST's own names and format, IDX: a big-endian magic number and the sizes,
-then a byte per value.  Images are 28x28, 0 for paper to 255 for ink.  As in MNIST, a digit is
-scaled to fit a 20x20 box, and its centre of mass is at the centre of the image.
-
-    python make.py                 # writes the files beside this script
-    python make.py --out FOLDER
+Each digit is a pen that follows a few curves. A writer has a pen, a slant and so on, writes each
+digit once in one of the shapes that people give it, and does so a little unsteadily. The writers
+of the test images write none of the training images. The four files have MNIST's own names and
+format, and as in MNIST, a digit is scaled to fit a box of 20 x 20 pixels, with its centre of mass
+at the centre of the image; MNIST_data/README.md says more.
 
 NumPy is the only requirement, and the pixels are the same with every version of it and on every
-processor.  To keep that so, all randomness is from RandomState.random_sample, whose stream is
+processor. To keep that so, all randomness is from RandomState.random_sample, whose stream is
 frozen, and floats meet only + - * / sqrt and comparison, element by element, which IEEE 754
-defines to the last bit.  exp, sin, log, matrix products and sums of floats differ between builds.
+defines to the last bit. exp, sin, log, matrix products and sums of floats differ between builds.
 """
 
 import argparse
 import gzip
 import os
 import struct
+import tempfile
 
 import numpy as np
 
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 SEED = 1998
 SPLITS = [('train', 18000), ('t10k', 2000)]
 
@@ -31,7 +31,7 @@ SIZE = 28
 BOX = 20
 STEPS = 18  # pen positions from one point of a curve to the next
 
-# The shapes that people give each digit, from 0 to 9, with how common each shape is.  A shape is
+# The shapes that people give each digit, from 0 to 9, with how common each shape is. A shape is
 # the x,y points that the pen passes, y downward: "/" makes the point before it a corner, and "|"
 # lifts the pen.
 SHAPES = [
@@ -100,7 +100,7 @@ def wobble(random, count, points, coordinates):
     return free[:, :-2] + free[:, 1:-1] + free[:, 2:]
 
 
-def parse(shape):
+def parse_shape(shape):
     """Return a shape's points from -1 to 1, the stroke of each, and the runs without corners."""
     points, strokes, runs = [], [], [[]]
     stroke = 0
@@ -112,14 +112,14 @@ def parse(shape):
             stroke += 1
         else:
             runs[-1].append(len(points))
-            points.append([int(number) / 50.0 - 1 for number in word.split(',')])
+            points.append([int(number) / 50 - 1 for number in word.split(',')])
             strokes.append(stroke)
     return np.array(points), np.array(strokes), runs
 
 
 def pen_positions(points, runs):
     """Return [position, image, coordinate] on Catmull-Rom curves through [image, point, ...]."""
-    t = (np.arange(STEPS + 1) / float(STEPS))[:, np.newaxis, np.newaxis]
+    t = (np.arange(STEPS + 1) / STEPS)[:, np.newaxis, np.newaxis]
     positions = []
     for run in runs:
         p = [points[:, i] for i in run]
@@ -141,8 +141,8 @@ def margins(boxes, axis):
 def draw(x, y, radius):
     """Return the image that each pen leaves, from its x, y and radius [position, image]."""
     scale = (BOX - 2 * radius.max(axis=0)) / np.maximum(np.ptp(x, axis=0), np.ptp(y, axis=0))
-    x = (x - (x.min(axis=0) + x.max(axis=0)) / 2) * scale + BOX / 2.0
-    y = (y - (y.min(axis=0) + y.max(axis=0)) / 2) * scale + BOX / 2.0
+    x = (x - (x.min(axis=0) + x.max(axis=0)) / 2) * scale + BOX / 2
+    y = (y - (y.min(axis=0) + y.max(axis=0)) / 2) * scale + BOX / 2
 
     pixel = np.arange(BOX) + 0.5
     edge = np.full((x.shape[1], BOX, BOX), float(BOX))  # distance to the ink, negative inside
@@ -161,7 +161,7 @@ def draw(x, y, radius):
 
 def write_digits(random, shape, hands):
     """Return an image of a shape by each of the hands."""
-    points, strokes, runs = parse(shape)
+    points, strokes, runs = parse_shape(shape)
     count = len(hands)
 
     # The points stray from the shape, most where a stroke starts or ends, and so do whole strokes.
@@ -203,46 +203,41 @@ def make_split(random, count):
     return np.concatenate(images)[order], labels[order]
 
 
-def idx(array):
-    """Return an array of bytes in the IDX format."""
-    header = struct.pack('>HBB', 0, 8, array.ndim) + struct.pack('>%dI' % array.ndim, *array.shape)
-    return header + array.tobytes()
+def save(path, array):
+    """Write an array of bytes in the IDX format, gzipped."""
+    header = struct.pack(f'>HBB{array.ndim}I', 0, 8, array.ndim, *array.shape)
+    # No name and no time, so that the same data gives the same file.
+    with open(path, 'wb') as f, gzip.GzipFile('', 'wb', 9, f, mtime=0) as zipped:
+        zipped.write(header + array.tobytes())
 
 
-def save(folder, files):
-    """Write the files, given as bytes by name, gzipped: all of them whole, or none."""
-    os.makedirs(folder, exist_ok=True)
-    paths = [os.path.join(folder, name) for name in files]
-    parts = [path + '.part' for path in paths]
-    try:
-        for part, data in zip(parts, files.values()):
-            # No name and no time in the header, so that the same data gives the same file.
-            with open(part, 'wb') as f, gzip.GzipFile('', 'wb', 9, f, mtime=0) as zipped:
-                zipped.write(data)
-        for part, path in zip(parts, paths):
-            os.replace(part, path)
-    finally:
-        for part in parts:
-            if os.path.exists(part):
-                os.remove(part)
+def save_splits(folder):
+    """Draw all digits and write the four files into a folder."""
+    random = np.random.RandomState(SEED)
+    for split, count in SPLITS:
+        images, labels = make_split(random, count)
+        save(os.path.join(folder, f'{split}-images-idx3-ubyte.gz'), images)
+        save(os.path.join(folder, f'{split}-labels-idx1-ubyte.gz'), labels)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--out',
-        default=os.path.dirname(os.path.abspath(__file__)),
-        help='folder for the files (default: the folder of this script)',
+        '--out', default=FOLDER, help='a new folder for the files (default: that of this script)'
     )
     out = parser.parse_args().out
-
-    random = np.random.RandomState(SEED)
-    files = {}
-    for split, count in SPLITS:
-        images, labels = make_split(random, count)
-        files[split + '-images-idx3-ubyte.gz'] = idx(images)
-        files[split + '-labels-idx1-ubyte.gz'] = idx(labels)
-    save(out, files)
+    try:
+        os.makedirs(out, exist_ok=True)
+        if os.listdir(out) and not os.path.samefile(out, FOLDER):
+            parser.error(f'argument --out: {out}: expected an empty folder, found files in it')
+        # They take their places when all are whole.
+        with tempfile.TemporaryDirectory(prefix='.make-', dir=out) as private:
+            save_splits(private)
+            for name in os.listdir(private):
+                os.replace(os.path.join(private, name), os.path.join(out, name))
+    except OSError as error:
+        message = f'{out}: expected a folder to write to, found: {error.strerror}'
+        parser.error(f'argument --out: {message}')
 
 
 if __name__ == '__main__':
