@@ -77,8 +77,8 @@ def read_data_sets(
     """Read MNIST from `train_dir`, downloading what is missing there.
 
     Args:
-      train_dir: folder of the four `.gz` files. A file that is there is used as it is: other data
-        in the same format (Fashion-MNIST, KMNIST, EMNIST-digits) may stand in for MNIST.
+      train_dir: folder of the four `.gz` files. Those that are there are used as they are: all four
+        of other data in the same format (Fashion-MNIST, KMNIST, EMNIST-digits) may be there.
       fake_data: if true, read nothing; see `DataSet`.
       one_hot: labels as float64 rows of 10 with a single 1, instead of uint8 digits.
       dtype: of the images, as NumPy's or TensorFlow's: float32 for pixels in [0, 1], uint8 for
@@ -500,7 +500,7 @@ def _download_missing(folder, source_url):
     mirrors, known = MIRRORS, MNIST_FILES
     if source_url and source_url.rstrip('/') + '/' not in MIRRORS:
         mirrors, known = (source_url.rstrip('/') + '/',), {}
-    for name, (size, _) in known.items():
+    for name, (size, _) in known.items():  # part of another data set is not to be filled up
         path = os.path.join(folder, name)
         found = f'{os.path.getsize(path)} bytes' if os.path.isfile(path) else 'no file'
         if name not in missing and found != f'{size} bytes':

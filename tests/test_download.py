@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -261,7 +262,8 @@ def test_no_mirror_works(host, answers, mirrors, tmp_path):
     assert lines.pop(0) == f'  {refusing} {NAMES[0]}: Connection refused'
     assert re.match(f'^  {unknown} {NAMES[0]}: .*(resolution|known|no answer)', lines.pop(0))
     assert lines.pop(0).startswith('Put these four files there by hand')
-    assert lines.pop() == f'Or train on the bundled digits: --data_dir {input_data.SAMPLE_DIR}'
+    bundled = shlex.quote(input_data.SAMPLE_DIR)
+    assert lines.pop() == f'Or train on the bundled digits: --data_dir {bundled}'
     assert lines == [f'  {n}  {size:,} bytes, SHA-256 {sha}' for n, (size, sha) in known.items()]
     assert os.listdir(tmp_path) == []
 
