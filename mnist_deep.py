@@ -16,6 +16,9 @@ import sys
 import tempfile
 import threading
 
+if __name__ == '__main__':
+    on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
+
 import numpy as np
 from tqdm import tqdm
 
@@ -120,7 +123,7 @@ def main():
         )
     except (OSError, ValueError) as error:
         fail(error)
-    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
+    log_dir = folder(args.log_dir)
 
     if args.seed is not None:
         tf.set_random_seed(args.seed)
@@ -149,21 +152,22 @@ def main():
     saver = tf.train.Saver(max_to_keep=3)
     writer = open_writer(log_dir)
     config = session_config(args)
-    with tf.Session(config=config) as sess, errors_of_log_dir(log_dir):
+    with ends_in_a_line(log_dir), tf.Session(config=config) as sess:
         say(f'Training on {device(config)}.')
         say(f'To watch it learn: tensorboard --logdir {shlex.quote(log_dir)}')
         sess.run(tf.global_variables_initializer())
         first = restore(saver, sess, log_dir)
-        if first >= args.max_steps:
-            say('All steps are done: evaluating.')
+        last = max(first, args.max_steps)
+        if first == last:
+            say(f'All {last} steps are done: evaluating.')
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
         if args.seed is not None:
             for _ in range(first):  # the batches that were trained on before
                 mnist.train.next_batch(50)
 
-        bar = tqdm(initial=first, total=args.max_steps, unit=' steps', disable=None)
+        bar = tqdm(initial=first, total=last, unit=' steps', disable=None)
         with catch_ctrl_c() as ctrl_c, bar:
-            for i in range(first, args.max_steps):
+            for i in range(first, last):
                 batch = mnist.train.next_batch(50)
                 if i % 100 == 0:
                     train_accuracy, summary = sess.run(
@@ -174,15 +178,13 @@ def main():
                     writer.add_summary(summary, i)
                 train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
                 bar.update()
-                if ctrl_c or (i + 1) % CHECKPOINT_STEPS == 0 or i + 1 == args.max_steps:
+                stop = bool(ctrl_c)
+                if stop or i + 1 == last or (i + 1) % CHECKPOINT_STEPS == 0:
                     saver.save(sess, os.path.join(log_dir, CHECKPOINT), global_step=i + 1)
-                    writer.add_summary(filters.eval(), i + 1)
-                if ctrl_c:
-                    break
-        if ctrl_c:
-            writer.close()
-            say(f'Stopped after step {i + 1}. Resume with --log_dir {shlex.quote(log_dir)}')
-            sys.exit(130)
+                    writer.add_summary(filters.eval(), i)
+                if stop:
+                    writer.close()
+                    raise KeyboardInterrupt(f' after step {i + 1}')
 
         # In slices, since 10,000 images at once exhaust a small GPU, and a CPU takes twice as long.
         correct = [
@@ -196,9 +198,9 @@ def main():
             for start in range(0, mnist.test.num_examples, 1000)
         ]
         test_accuracy = np.mean(np.concatenate(correct))
-        print('test accuracy %g%s' % (test_accuracy, note))
+        print('test accuracy %g%s' % (test_accuracy, note), flush=True)
         value = tf.Summary.Value(tag='summaries/test_accuracy', simple_value=test_accuracy)
-        writer.add_summary(tf.Summary(value=[value]), args.max_steps)
+        writer.add_summary(tf.Summary(value=[value]), last)
         writer.close()
 
 
@@ -209,7 +211,6 @@ def parse_flags():
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
     parser.add_argument(
         '--log_dir',
-        type=folder,
         help='for checkpoints, to resume from, and TensorBoard (default: a temporary folder)',
     )
     parser.add_argument(
@@ -227,10 +228,9 @@ def parse_flags():
 
 def positive(text):
     """Parse a flag that counts something."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'expected 1 or more, found {number}')
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number from 1, found {text}')
+    return int(text)
 
 
 def precision(text):
@@ -256,17 +256,19 @@ def what_lacks_bfloat16():
         return None if re.search(r'\b(avx512_bf16|amx_bf16)\b', f.read()) else 'a CPU without'
 
 
-def folder(text):
-    """Parse a flag that names a folder to write to, and make it."""
+def folder(log_dir):
+    """Make the folder that --log_dir names, or a temporary one, and return it."""
     try:
-        if re.search(r'[][*?\\]', text):
+        log_dir = log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
+        if set('[]*?\\') - {os.sep} & set(log_dir):
             raise OSError(0, 'one of [ ] * ? \\, which are patterns to TensorFlow')
-        os.makedirs(text, exist_ok=True)
-        tempfile.TemporaryFile(dir=text).close()
+        os.makedirs(log_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=log_dir) as f:
+            f.write(b'0')  # which a full disk refuses
     except OSError as error:
-        message = f'{text}: expected a folder to write to, found: {error.strerror}'
-        raise argparse.ArgumentTypeError(message) from None
-    return text
+        found = f'expected a folder to write to, found: {error.strerror}'
+        fail(f'--log_dir: {log_dir or "temporary"}: {found}. Name another one.')
+    return log_dir
 
 
 def say(message):
@@ -314,19 +316,22 @@ def session_config(args):
 def open_writer(log_dir):
     """Return a writer of TensorBoard events, the graph already written."""
     # It writes in a thread of its own, whose errors are raised again where it is used.
-    threading.excepthook = lambda args: None
+    report = getattr(threading, 'excepthook', None)  # from Python 3.8 on
+    threading.excepthook = lambda args: issubclass(args.exc_type, tf.errors.OpError) or report(args)
     return tf.summary.FileWriter(log_dir, tf.get_default_graph(), flush_secs=10)
 
 
 def restore(saver, sess, log_dir):
     """Restore the newest whole checkpoint; return its step, 0 where there is no checkpoint."""
     remove_halves(log_dir)
-    steps = []
-    for index in glob.glob(os.path.join(glob.escape(log_dir), '*.index')):
-        match = re.fullmatch(CHECKPOINT + r'-(\d+)\.index', os.path.basename(index))
-        if not match:
-            fail(f'--log_dir: expected a folder of this script, found {index}. Name another one.')
-        steps.append(int(match.group(1)))
+    steps = set()
+    for name in os.listdir(log_dir):
+        match = re.fullmatch(r'(.*?)(-\d+)?\.(index|data-\d+-of-\d+)', name)
+        if match and (match.group(1) != CHECKPOINT or not match.group(2)):
+            path = os.path.join(log_dir, name)
+            fail(f'--log_dir: expected a folder of this script, found {path}. Name another one.')
+        if match:
+            steps.add(-int(match.group(2)))
     paths = [os.path.join(log_dir, f'{CHECKPOINT}-{step}') for step in sorted(steps)]
     while paths:
         try:
@@ -352,7 +357,8 @@ def remove_halves(log_dir):
 def in_a_line(error):
     """What TensorFlow says went wrong, which stands before where in the graph it did."""
     before_node = re.search(r'^(.*)\n\s*\[\[', str(error), re.MULTILINE)
-    return before_node.group(1).strip() if before_node else str(error).splitlines()[0]
+    line = before_node.group(1) if before_node else str(error).partition('\n')[0]
+    return line.strip(' .') or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -364,7 +370,9 @@ def catch_ctrl_c():
         pressed.append(signum)
         signal.signal(signal.SIGINT, before)  # a second Ctrl-C does not wait
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, note)
     try:
         yield pressed
     finally:
@@ -372,20 +380,28 @@ def catch_ctrl_c():
 
 
 @contextlib.contextmanager
-def errors_of_log_dir(log_dir):
-    """End in one message where a checkpoint or an event cannot be written."""
+def ends_in_a_line(log_dir):
+    """Say how to resume after Ctrl-C, or where a checkpoint or an event cannot be written."""
+    resume = f'with --log_dir {shlex.quote(log_dir)}'
     try:
         yield
+    except KeyboardInterrupt as stop:
+        say(f'Stopped{stop}. Resume {resume}')
+        sys.exit(130)
     except (tf.errors.OpError, RuntimeError, OSError, ValueError) as error:
         reason = in_a_line(error)
         if CHECKPOINT not in reason and 'tfevents' not in reason:
             raise
         remove_halves(log_dir)
-        fail(f'--log_dir: cannot write: {reason}. Make room and resume with --log_dir {log_dir}')
+        fail(f'--log_dir: cannot write: {reason}. Make room and resume {resume}')
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, on_ctrl_c)
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # those of files are caught where they arise
+        sys.stdout = None  # Python would flush it at its end, and fail again
+        fail(f'standard output: expected to be written to, found: {error.strerror}')

@@ -6,8 +6,12 @@ python mnist_softmax.py
 import argparse
 import os
 import shlex
+import signal
 import sys
 import tempfile
+
+if __name__ == '__main__':
+    on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
 
 import input_data
 
@@ -41,9 +45,7 @@ def main():
     parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
     parser.add_argument('--max_steps', type=positive, default=1000, help='steps to train')
     parser.add_argument('--seed', type=int, help='make runs repeat each other')
-    parser.add_argument(
-        '--log_dir', type=folder, help='for TensorBoard (default: a temporary folder)'
-    )
+    parser.add_argument('--log_dir', help='for TensorBoard (default: a temporary folder)')
     args = parser.parse_args()
 
     try:
@@ -51,7 +53,8 @@ def main():
             args.data_dir, one_hot=True, seed=args.seed
         )
     except (OSError, ValueError) as error:
-        sys.exit(f'{parser.prog}: error: {error}')
+        fail(error)
+    log_dir = folder(args.log_dir)
 
     if args.seed is not None:
         tf.set_random_seed(args.seed)
@@ -75,7 +78,6 @@ def main():
         weights = tf.reshape(tf.transpose(W), [10, 28, 28, 1])  # one image for each digit
         weights_summary = tf.summary.image('weights', weights, max_outputs=10)
 
-    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
     writer = tf.summary.FileWriter(log_dir, tf.get_default_graph())
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
@@ -92,36 +94,43 @@ def main():
 
         writer.add_summary(weights_summary.eval(), args.max_steps)
         writer.close()
-        print(
-            f'To see its graph, loss and weights: tensorboard --logdir {shlex.quote(log_dir)}',
-            file=sys.stderr,
-        )
+        command = f'tensorboard --logdir {shlex.quote(log_dir)}'
+        print(f'To see its graph, loss and weights: {command}', file=sys.stderr)
 
         test = {x: mnist.test.images, y_: mnist.test.labels}
-        print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note))
+        print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note), flush=True)
 
 
 def positive(text):
     """Parse a flag that counts something."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'expected 1 or more, found {number}')
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number from 1, found {text}')
+    return int(text)
 
 
-def folder(text):
-    """Parse a flag that names a folder to write to, and make it."""
+def folder(log_dir):
+    """Make the folder that --log_dir names, or a temporary one, and return it."""
     try:
-        os.makedirs(text, exist_ok=True)
-        tempfile.TemporaryFile(dir=text).close()
+        log_dir = log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
+        os.makedirs(log_dir, exist_ok=True)
+        with tempfile.TemporaryFile(dir=log_dir) as f:
+            f.write(b'0')  # which a full disk refuses
     except OSError as error:
-        message = f'{text}: expected a folder to write to, found: {error.strerror}'
-        raise argparse.ArgumentTypeError(message) from None
-    return text
+        found = f'expected a folder to write to, found: {error.strerror}'
+        fail(f'--log_dir: {log_dir or "temporary"}: {found}. Name another one.')
+    return log_dir
+
+
+def fail(message):
+    sys.exit(f'{os.path.basename(__file__)}: error: {message}')
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, on_ctrl_c)
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # those of files are caught where they arise
+        sys.stdout = None  # Python would flush it at its end, and fail again
+        fail(f'standard output: expected to be written to, found: {error.strerror}')

@@ -2,7 +2,6 @@
 
 import fcntl
 import glob
-import importlib
 import os
 import pty
 import random
@@ -12,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 
@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import write_mnist
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import input_data
 import mnist_deep
+import mnist_softmax
 
 SCRIPT = mnist_deep.__file__
 
@@ -33,6 +35,24 @@ def run(*args, **kwargs):
         text=True,
         **kwargs,
     )
+
+
+class Script:
+    """A script to run as a process."""
+
+    def __init__(self, module):
+        self.path = module.__file__
+        self.name = os.path.basename(self.path)
+
+    def __call__(self, *args, stdout=subprocess.PIPE):
+        command = [sys.executable, self.path, *args]
+        return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(params=[mnist_deep, mnist_softmax], ids=lambda module: module.__name__)
+def both(request):
+    """What holds for both scripts is tested on each."""
+    return Script(request.param)
 
 
 @pytest.fixture
@@ -303,7 +323,7 @@ def test_says_what_it_trains_on_and_nothing_like_an_error(mnist_dir):
     # TensorFlow 2's own two lines, which no setting of TensorFlow silences.
     chatter = re.compile(r'WARNING: All log messages before absl|I0000 .* MLIR V1')
     lines = [line for line in result.stderr.splitlines() if not chatter.match(line)]
-    assert re.fullmatch(r'Training on the (CPU|GPU \(.*\) with CUDA .*)\.', lines[0])
+    assert re.fullmatch(r'Training on the (CPU(, since .*)?|GPU \(.*\) with CUDA .*)\.', lines[0])
     assert re.fullmatch(r'To watch it learn: tensorboard --logdir \S+', lines[1])
     assert len(lines) == 2
     log_dir = shlex.split(lines[1])[-1]
@@ -327,7 +347,7 @@ def test_events(mnist_dir, train, tmp_path):
         'summaries/training_accuracy': [0, 100],
         'summaries/test_accuracy': [101],
     }
-    assert images == {f'summaries/filters/image/{i}': (101, 5, 5) for i in range(32)}
+    assert images == {f'summaries/filters/image/{i}': (100, 5, 5) for i in range(32)}
     (graph,) = graphs
     scopes = {node.name.split('/')[0] for node in graph.node}
     assert scopes == {
@@ -363,8 +383,27 @@ def test_resumes_with_the_batches_that_would_have_come(train, tmp_path, monkeypa
 def test_a_finished_run_is_evaluated_again(train, tmp_path):
     first, _ = train('--max_steps', 3, '--log_dir', tmp_path)
     second, err = train('--max_steps', 3, '--log_dir', tmp_path)
-    assert f'Resuming from {tmp_path / "model.ckpt-3"}.\nAll steps are done: evaluating.\n' in err
+    assert f'Resuming from {tmp_path / "model.ckpt-3"}.\nAll 3 steps are done: evaluating.\n' in err
     assert second == first.splitlines()[-1] + '\n'
+
+
+def test_fewer_steps_than_are_done_already(train, tmp_path):
+    first, _ = train('--max_steps', 3, '--log_dir', tmp_path)
+    second, err = train('--max_steps', 2, '--log_dir', tmp_path)
+    assert 'All 3 steps are done: evaluating.\n' in err
+    assert second == first.splitlines()[-1] + '\n'
+    assert saved_steps(tmp_path) == {3}
+
+
+def test_resuming_keeps_every_event(train, tmp_path):
+    for steps in (1, 2, 2):
+        train('--max_steps', steps, '--log_dir', tmp_path)
+        time.sleep(1)  # a file of events has the second in its name
+    # TensorBoard drops what an earlier file has from the step on at which a later one starts.
+    found = EventAccumulator(str(tmp_path), size_guidance={'images': 0}).Reload()
+    assert [event.step for event in found.Images('summaries/filters/image/0')] == [0, 1]
+    assert [event.step for event in found.Scalars('summaries/loss')] == [0]
+    assert [event.step for event in found.Scalars('summaries/test_accuracy')] == [2]
 
 
 def test_keeps_three_checkpoints(train, tmp_path):
@@ -396,6 +435,10 @@ def remove_data(path):
     os.remove(path + '.data-00000-of-00001')
 
 
+def remove_index(path):
+    os.remove(path + '.index')
+
+
 def another_network(path):
     with tf.Graph().as_default(), tf.Session() as sess:
         tf.Variable(tf.zeros([3]), name='conv1/W')
@@ -403,7 +446,15 @@ def another_network(path):
         tf.train.Saver().save(sess, path)
 
 
-DAMAGES = [truncate_data, truncate_index, empty_index, flip_bits, remove_data, another_network]
+DAMAGES = [
+    truncate_data,
+    truncate_index,
+    empty_index,
+    flip_bits,
+    remove_data,
+    remove_index,
+    another_network,
+]
 
 
 def test_a_damaged_checkpoint_gives_way_to_an_older_one(train, tmp_path):
@@ -462,25 +513,74 @@ def test_names_with_spaces_and_other_letters(train, tmp_path):
 def test_names_that_tensorflow_takes_for_patterns(name, train, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit:
         train('--log_dir', tmp_path / name)
-    assert exit.value.code == 2
-    assert 'one of [ ] * ? \\, which are patterns to TensorFlow' in capsys.readouterr().err
+    assert str(exit.value) == (
+        f'mnist_deep.py: error: --log_dir: {tmp_path / name}: expected a folder to write to, '
+        'found: one of [ ] * ? \\, which are patterns to TensorFlow. Name another one.'
+    )
+    assert capsys.readouterr().out == ''
     assert not (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize('script', ['mnist_deep', 'mnist_softmax'])
-def test_log_dir_that_cannot_be_written(script, mnist_dir, tmp_path, monkeypatch, capsys):
+def test_log_dir_that_cannot_be_written(both, mnist_dir, tmp_path):
     file = tmp_path / 'file'
     file.write_text('mine')
-    argv = [script + '.py', '--data_dir', mnist_dir, '--log_dir', str(file / 'logs')]
-    monkeypatch.setattr(sys, 'argv', argv)
-    with pytest.raises(SystemExit) as exit:
-        importlib.import_module(script).main()
-    assert exit.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        f'{script}.py: error: argument --log_dir: {file / "logs"}: '
-        'expected a folder to write to, found: Not a directory'
+    result = both('--data_dir', mnist_dir, '--log_dir', str(file / 'logs'))
+    assert result.returncode == 1
+    assert result.stdout == ''
+    assert result.stderr == (
+        f'{both.name}: error: --log_dir: {file / "logs"}: expected a folder to write to, '
+        'found: Not a directory. Name another one.\n'
     )
     assert file.read_text() == 'mine'
+
+
+@pytest.mark.parametrize('script', [mnist_deep, mnist_softmax])
+def test_no_temporary_folder(script, mnist_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'missing'))
+    monkeypatch.setattr(sys, 'argv', [script.__file__, '--data_dir', mnist_dir])
+    with pytest.raises(SystemExit) as exit:
+        script.main()
+    assert str(exit.value) == (
+        f'{script.__name__}.py: error: --log_dir: temporary: expected a folder to write to, '
+        'found: No such file or directory. Name another one.'
+    )
+    assert capsys.readouterr().out == ''
+
+
+def test_standard_output_that_nobody_reads(both, mnist_dir):
+    reader, writer = os.pipe()
+    os.close(reader)
+    for stdout, reason in [(writer, 'Broken pipe'), (full_device(), 'No space left on device')]:
+        result = both('--data_dir', mnist_dir, '--max_steps', '1', stdout=stdout)
+        os.close(stdout)
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == (
+            f'{both.name}: error: standard output: expected to be written to, found: {reason}'
+        )
+        assert 'Traceback' not in result.stderr
+        assert 'Exception' not in result.stderr
+
+
+def full_device():
+    return os.open('/dev/full', os.O_WRONLY)
+
+
+@pytest.mark.parametrize('seconds', [0.05, 0.3, 1])
+def test_ctrl_c_while_importing(seconds, both, mnist_dir):
+    process = subprocess.Popen(
+        [sys.executable, both.path, '--data_dir', mnist_dir],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    # A shell shows the first as 130, too. Python itself starts with a handler of its own, whose
+    # traceback is not ours.
+    assert process.returncode in (-signal.SIGINT, 130) or 'mnist_' not in err
+    assert 'tensorflow' not in err
+    assert out == ''
 
 
 def start(*args, **kwargs):
@@ -492,6 +592,7 @@ def start(*args, **kwargs):
         stdout=subprocess.PIPE,
         stderr=kwargs.pop('stderr', subprocess.PIPE),
         text=True,
+        **kwargs,
     )
 
 
@@ -517,6 +618,36 @@ def test_ctrl_c_saves_and_says_how_to_resume(mnist_dir, tmp_path):
     assert 'Traceback' not in err
     (step,) = re.findall(r'^Stopped after step (\d+)\. Resume with --log_dir (?:.*)$', err, re.M)
     assert max(saved_steps(tmp_path)) == int(step)
+
+
+def test_ctrl_c_while_evaluating(mnist_dir, tmp_path):
+    """With test images that take long, and steps that are done before."""
+    run('--data_dir', mnist_dir, '--log_dir', str(tmp_path), '--max_steps', '1')
+    slow = write_mnist(tmp_path / 'slow', train=6000, test=30000)
+    process = start('--data_dir', slow, '--log_dir', str(tmp_path), '--max_steps', '1')
+    err = ''
+    while 'evaluating' not in err:
+        err += process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1] == f'Stopped. Resume with --log_dir {tmp_path}'
+    assert 'Traceback' not in rest
+    assert out == ''
+
+
+def test_ctrl_c_that_is_ignored(mnist_dir, tmp_path):
+    """As a shell starts what runs in its background."""
+    process = start(
+        *('--data_dir', mnist_dir, '--log_dir', str(tmp_path), '--max_steps', '20'),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    wait_until(lambda: saved_steps(tmp_path), process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert re.search(r'^test accuracy \S+$', out, re.M)
 
 
 def test_sigkill_loses_no_checkpoint(mnist_dir, tmp_path):
@@ -549,6 +680,18 @@ def trained(log_dir, *args):
     return {name: reader.get_tensor(name) for name in VARIABLES}
 
 
+@pytest.mark.skipif(not tf.VERSION.startswith('1.'), reason='XLA is for TensorFlow 1')
+def test_xla_compiles_for_the_cpu_unless_switched_off(mnist_dir, tmp_path, monkeypatch):
+    if tf.test.is_gpu_available():
+        pytest.skip('there is a GPU')
+    monkeypatch.setenv('XLA_FLAGS', f'--xla_dump_to={tmp_path / "compiled"}')
+    args = '--data_dir', mnist_dir, '--max_steps', '2'
+    assert run(*args, '--no_xla').returncode == 0
+    assert not (tmp_path / 'compiled').exists()
+    assert run(*args).returncode == 0
+    assert os.listdir(str(tmp_path / 'compiled'))
+
+
 def test_xla_changes_nothing_but_rounding(mnist_dir, tmp_path):
     compiled = trained(tmp_path / 'compiled', '--data_dir', mnist_dir)
     plain = trained(tmp_path / 'plain', '--data_dir', mnist_dir, '--no_xla')
@@ -574,6 +717,7 @@ def test_bfloat16_is_close_to_float32_and_not_equal(mnist_dir, tmp_path):
 def test_bfloat16_where_it_cannot_be_had(tmp_path, monkeypatch, capsys):
     (tmp_path / 'cpuinfo').write_text('flags: fpu avx2 avx512f\n')
     monkeypatch.setattr(mnist_deep, 'CPU_INFO', str(tmp_path / 'cpuinfo'))
+    monkeypatch.setattr(tf.config.experimental, 'list_physical_devices', lambda kind: [])
     monkeypatch.setattr(sys, 'argv', [SCRIPT, '--precision', 'bfloat16'])
     with pytest.raises(SystemExit) as exit:
         mnist_deep.main()
@@ -582,6 +726,15 @@ def test_bfloat16_where_it_cannot_be_had(tmp_path, monkeypatch, capsys):
     assert message.startswith('mnist_deep.py: error: argument --precision: bfloat16: expected ')
     found = f'TensorFlow {tf.VERSION}' if tf.VERSION.startswith('1.') else 'a CPU without'
     assert message.endswith(f'found {found}. Leave the flag out to train in float32.')
+
+
+def test_precision_that_there_is_not():
+    result = run('--precision', 'float16')
+    assert result.returncode == 2
+    assert result.stdout == ''
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith('mnist_deep.py: error: argument --precision: ')
+    assert re.search('float16.*float32.*bfloat16', message)
 
 
 @pytest.fixture
@@ -676,16 +829,14 @@ def test_says_why_a_gpu_is_not_used(train, tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize('value', ['0', '-3', 'many', '1.5'])
-def test_steps_that_are_no_count(value, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [SCRIPT, '--max_steps', value])
-    with pytest.raises(SystemExit) as exit:
-        mnist_deep.main()
-    assert exit.value.code == 2
-    out, err = capsys.readouterr()
-    assert out == ''
-    assert err.splitlines()[-1].startswith('mnist_deep.py: error: argument --max_steps: ')
-    assert value in err.splitlines()[-1]
+@pytest.mark.parametrize('value', ['0', '-3', 'many', '1.5', '²'])
+def test_steps_that_are_no_count(value, both):
+    result = both(f'--max_steps={value}')
+    assert result.returncode == 2
+    assert result.stdout == ''
+    assert result.stderr.splitlines()[-1] == (
+        f'{both.name}: error: argument --max_steps: expected a whole number from 1, found {value}'
+    )
 
 
 def test_broken_file_ends_in_one_message(tmp_path):
@@ -698,6 +849,20 @@ def test_broken_file_ends_in_one_message(tmp_path):
     (message,) = result.stderr.splitlines()
     assert message.startswith(f'mnist_deep.py: error: {broken}: expected a whole gzip file')
     assert broken.read_bytes() == b'<html>403</html>'
+
+
+@pytest.mark.skipif(not tf.VERSION.startswith('1.'), reason='the promise is for TensorFlow 1')
+def test_peak_memory(tmp_path):
+    """On data as large as MNIST, test images included."""
+    full = write_mnist(tmp_path, train=60000, test=10000)
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, '--data_dir', full, '--max_steps', '101'],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    assert usage.ru_maxrss < 1e9 / 1024
 
 
 def test_accuracy_on_mnist(real_mnist_dir):
