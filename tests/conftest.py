@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import struct
+import tempfile
 
 import numpy as np
 import pytest
@@ -51,6 +52,15 @@ def write_files(folder, files):
     for name, data in files.items():
         with open(os.path.join(folder, name), 'wb') as f:
             f.write(data)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def temporary_folder(tmp_path_factory):
+    """Scripts without --log_dir leave a folder behind; here, where pytest removes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TMPDIR', str(tmp_path_factory.mktemp('tmp')))
+        patch.setattr(tempfile, 'tempdir', None)
+        yield
 
 
 @pytest.fixture(scope='session')
