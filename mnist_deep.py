@@ -186,7 +186,7 @@ def main():
                     writer.close()
                     raise KeyboardInterrupt(f' after step {i + 1}')
 
-        # In slices, since 10,000 images at once exhaust a small GPU, and a CPU takes twice as long.
+        # In slices, since 10,000 images at once exhaust a small GPU, and take a CPU longer.
         correct = [
             correct_prediction.eval(
                 feed_dict={

@@ -301,7 +301,7 @@ def test_links_resolve(page):
 
 def test_both_languages_say_the_same():
     chinese = (ROOT / 'README.zh-CN.md').read_text(encoding='utf-8')
-    for language in 'sh', 'python':
+    for language in 'sh', 'python', 'text':
         assert blocks(chinese, language) == blocks(README, language)
     pictures = re.compile(r'!\[[^]]*\]\(([^)]+)\)')
     assert pictures.findall(chinese) == pictures.findall(README)
@@ -318,3 +318,8 @@ def test_files_of_mnist():
     rows = re.findall(r'^\| `(\S+)` \| [^|]+ \| ([\d,]+) \| `(\w{64})` \|$', page, re.MULTILINE)
     found = {name: (int(size.replace(',', '')), sha) for name, size, sha in rows}
     assert found == input_data.MNIST_FILES
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_nothing_is_left_to_fill_in(page):
+    assert 'TODO' not in (ROOT / page).read_text(encoding='utf-8')
