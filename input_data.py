@@ -130,7 +130,7 @@ def read_mnist_or_bundled_digits(data_dir=None, **options):
     Raises:
       OSError, ValueError: as `read_data_sets`; ValueError also if there are too few examples.
     """
-    folder = DATA_DIR if data_dir is None else data_dir
+    folder = data_dir or DATA_DIR
     try:
         mnist = read_data_sets(folder, **options)
         if mnist.train.num_examples < LARGEST_BATCH:
@@ -143,7 +143,7 @@ def read_mnist_or_bundled_digits(data_dir=None, **options):
         ) from None
     except DownloadError as error:
         # Whoever has put a file there, broken or not, wants no others in its place.
-        if data_dir is not None or len(_missing(folder)) < len(MNIST_FILES):
+        if data_dir or len(_missing(folder)) < len(MNIST_FILES):
             raise
         folder = SAMPLE_DIR
         mnist = read_data_sets(folder, **options)
@@ -514,7 +514,8 @@ def _download_missing(folder, source_url):
         _remove_stale_downloads(folder)
         # Beside the target, since only a move within one file system is all or nothing.
         with tempfile.TemporaryDirectory(prefix=_PRIVATE, dir=folder) as private:
-            for name, path in _download_files(missing, mirrors, known, private):
+            # All before the first is moved: part of MNIST would keep the bundled digits away.
+            for name, path in list(_download_files(missing, mirrors, known, private)):
                 target = os.path.join(folder, name)
                 if not os.path.lexists(target):
                     os.replace(path, target)

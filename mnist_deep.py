@@ -3,6 +3,13 @@
 python mnist_deep.py
 """
 
+import signal
+
+if __name__ == '__main__':
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    if on_ctrl_c != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
+
 import argparse
 import contextlib
 import glob
@@ -10,14 +17,10 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-
-if __name__ == '__main__':
-    on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
+import time
 
 import numpy as np
 from tqdm import tqdm
@@ -150,15 +153,15 @@ def main():
         filters = tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
 
     saver = tf.train.Saver(max_to_keep=3)
-    writer = open_writer(log_dir)
+    writer = tf.summary.FileWriter(log_dir, tf.get_default_graph(), flush_secs=10)
     config = session_config(args)
     with ends_in_a_line(log_dir), tf.Session(config=config) as sess:
         say(f'Training on {device(config)}.')
         say(f'To watch it learn: tensorboard --logdir {shlex.quote(log_dir)}')
         sess.run(tf.global_variables_initializer())
         first = restore(saver, sess, log_dir)
-        last = max(first, args.max_steps)
-        if first == last:
+        done, last = first, max(first, args.max_steps)
+        if done == last:
             say(f'All {last} steps are done: evaluating.')
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
         if args.seed is not None:
@@ -178,13 +181,16 @@ def main():
                     writer.add_summary(summary, i)
                 train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
                 bar.update()
+                done = i + 1
                 stop = bool(ctrl_c)
-                if stop or i + 1 == last or (i + 1) % CHECKPOINT_STEPS == 0:
-                    saver.save(sess, os.path.join(log_dir, CHECKPOINT), global_step=i + 1)
+                if stop or done == last or done % CHECKPOINT_STEPS == 0:
+                    saver.save(sess, os.path.join(log_dir, CHECKPOINT), global_step=done)
                     writer.add_summary(filters.eval(), i)
                 if stop:
-                    writer.close()
-                    raise KeyboardInterrupt(f' after step {i + 1}')
+                    break
+        if ctrl_c:
+            writer.close()
+            raise KeyboardInterrupt(f' after step {done}')
 
         # In slices, since 10,000 images at once exhaust a small GPU, and take a CPU longer.
         correct = [
@@ -262,11 +268,14 @@ def folder(log_dir):
         log_dir = log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
         if set('[]*?\\') - {os.sep} & set(log_dir):
             raise OSError(0, 'one of [ ] * ? \\, which are patterns to TensorFlow')
+        log_dir.encode()  # as TensorFlow will
         os.makedirs(log_dir, exist_ok=True)
+        os.listdir(log_dir)
         with tempfile.TemporaryFile(dir=log_dir) as f:
             f.write(b'0')  # which a full disk refuses
-    except OSError as error:
-        found = f'expected a folder to write to, found: {error.strerror}'
+    except (OSError, UnicodeEncodeError) as error:
+        reason = getattr(error, 'strerror', error)
+        found = f'expected a folder to write to, found: {reason}'
         fail(f'--log_dir: {log_dir or "temporary"}: {found}. Name another one.')
     return log_dir
 
@@ -301,8 +310,8 @@ def device(config):
 def session_config(args):
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
-    # XLA's code takes three quarters of the time that TensorFlow 1's own for the CPU takes. That of
-    # TensorFlow 2 takes half of it, and XLA would slow it down.
+    # XLA's code takes four fifths of the time that TensorFlow 1's own for the CPU takes. TensorFlow
+    # 2's own takes less than half of it, and XLA would slow it down.
     on_cpu = not tf.config.experimental.list_physical_devices('GPU')
     if tf.VERSION.startswith('1.') and on_cpu and not args.no_xla:
         # Evaluation, smaller than training, would wait longer for its compiling than it gains.
@@ -315,20 +324,12 @@ def session_config(args):
     return config
 
 
-def open_writer(log_dir):
-    """Return a writer of TensorBoard events, the graph already written."""
-    # It writes in a thread of its own, whose errors are raised again where it is used.
-    report = getattr(threading, 'excepthook', None)  # from Python 3.8 on
-    threading.excepthook = lambda args: issubclass(args.exc_type, tf.errors.OpError) or report(args)
-    return tf.summary.FileWriter(log_dir, tf.get_default_graph(), flush_secs=10)
-
-
 def restore(saver, sess, log_dir):
     """Restore the newest whole checkpoint; return its step, 0 where there is no checkpoint."""
-    remove_halves(log_dir)
+    remove_halves(log_dir, older_than=600)  # not those of a run that is still going on
     steps = set()
     for name in os.listdir(log_dir):
-        match = re.fullmatch(r'(.*?)(-\d+)?\.(index|data-\d+-of-\d+)', name)
+        match = re.fullmatch(r'(.*?)(-\d+)?\.(index|meta|data-\d+-of-\d+)', name)
         if match and (match.group(1) != CHECKPOINT or not match.group(2)):
             path = os.path.join(log_dir, name)
             fail(f'--log_dir: expected a folder of this script, found {path}. Name another one.')
@@ -350,10 +351,11 @@ def restore(saver, sess, log_dir):
     return 0
 
 
-def remove_halves(log_dir):
-    """Remove what is left of a checkpoint whose writing was killed or found no room."""
+def remove_halves(log_dir, older_than):
+    """Remove what is left of checkpoints whose writing was killed or found no room."""
     for path in glob.glob(os.path.join(glob.escape(log_dir), CHECKPOINT + '-*.tempstate*')):
-        os.remove(path)
+        if time.time() - os.path.getmtime(path) >= older_than:  # seconds
+            os.remove(path)
 
 
 def in_a_line(error):
@@ -384,7 +386,7 @@ def catch_ctrl_c():
 @contextlib.contextmanager
 def ends_in_a_line(log_dir):
     """Say how to resume after Ctrl-C, or where a checkpoint or an event cannot be written."""
-    resume = f'with --log_dir {shlex.quote(log_dir)}'
+    resume = f'with the same flags and --log_dir {shlex.quote(log_dir)}'
     try:
         yield
     except KeyboardInterrupt as stop:
@@ -394,7 +396,7 @@ def ends_in_a_line(log_dir):
         reason = in_a_line(error)
         if CHECKPOINT not in reason and 'tfevents' not in reason:
             raise
-        remove_halves(log_dir)
+        remove_halves(log_dir, older_than=0)
         fail(f'--log_dir: cannot write: {reason}. Make room and resume {resume}')
 
 
@@ -406,4 +408,5 @@ if __name__ == '__main__':
         sys.exit(130)
     except OSError as error:  # those of files are caught where they arise
         sys.stdout = None  # Python would flush it at its end, and fail again
-        fail(f'standard output: expected to be written to, found: {error.strerror}')
+        name = error.filename or 'standard output'
+        fail(f'{name}: expected to be written to, found: {error.strerror}')

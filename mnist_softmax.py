@@ -3,15 +3,18 @@
 python mnist_softmax.py
 """
 
+import signal
+
+if __name__ == '__main__':
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    if on_ctrl_c != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
+
 import argparse
 import os
 import shlex
-import signal
 import sys
 import tempfile
-
-if __name__ == '__main__':
-    on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
 
 import input_data
 
@@ -99,6 +102,7 @@ def main():
 
         test = {x: mnist.test.images, y_: mnist.test.labels}
         print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note), flush=True)
+        folder(log_dir)  # TensorFlow says nothing of a disk that has become full
 
 
 def positive(text):
@@ -112,11 +116,14 @@ def folder(log_dir):
     """Make the folder that --log_dir names, or a temporary one, and return it."""
     try:
         log_dir = log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
+        log_dir.encode()  # as TensorFlow will
         os.makedirs(log_dir, exist_ok=True)
+        os.listdir(log_dir)
         with tempfile.TemporaryFile(dir=log_dir) as f:
             f.write(b'0')  # which a full disk refuses
-    except OSError as error:
-        found = f'expected a folder to write to, found: {error.strerror}'
+    except (OSError, UnicodeEncodeError) as error:
+        reason = getattr(error, 'strerror', error)
+        found = f'expected a folder to write to, found: {reason}'
         fail(f'--log_dir: {log_dir or "temporary"}: {found}. Name another one.')
     return log_dir
 
@@ -133,4 +140,5 @@ if __name__ == '__main__':
         sys.exit(130)
     except OSError as error:  # those of files are caught where they arise
         sys.stdout = None  # Python would flush it at its end, and fail again
-        fail(f'standard output: expected to be written to, found: {error.strerror}')
+        name = error.filename or 'standard output'
+        fail(f'{name}: expected to be written to, found: {error.strerror}')

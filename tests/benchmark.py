@@ -177,9 +177,9 @@ def observe(main, *args):
     train = [(start, end) for start, end, rows in runs if rows == batch]
     test = [(start, end) for start, end, rows in runs if rows != batch]
     around = []
-    for some in zip(*[iter(train)] * 202):  # 200 steps and two log lines
-        within = sum(end - start for start, end in some)
-        around.append(100 * ((some[-1][1] - some[0][0]) / within - 1))
+    for first in range(0, len(train) - 1010, 101):  # 1,000 steps, ten log lines, one checkpoint
+        within = sum(end - start for start, end in train[first : first + 1010])
+        around.append(100 * ((train[first + 1010][0] - train[first][0]) / within - 1))
     seconds = test[-1][1] - test[0][0]
     report(start=train[1][1] - imported, evaluation=seconds, around=around)
 
@@ -321,7 +321,7 @@ def measure(pythons, data_dir):
 
     for p in tensorflows:
         deep = f'observe(script, "mnist_deep.py", {flags}, "--max_steps", '
-        around = finish(p, deep + '"1100")')['around']
+        around = finish(p, deep + '"1300")')['around']
         row(f'around the graph, part of its time, {p.version}', around, '%')
 
         one_feed = f'observe(page_deep, {data_dir!r}, 2)'

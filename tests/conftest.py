@@ -55,10 +55,11 @@ def write_files(folder, files):
 
 
 @pytest.fixture(scope='session', autouse=True)
-def temporary_folder(tmp_path_factory):
-    """Scripts without --log_dir leave a folder behind; here, where pytest removes it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('TMPDIR', str(tmp_path_factory.mktemp('tmp')))
+def temporary_folder():
+    """Scripts without --log_dir leave a folder behind; here, and it is removed."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        os.chmod(folder, 0o755)  # some tests act as another user
+        patch.setenv('TMPDIR', folder)
         patch.setattr(tempfile, 'tempdir', None)
         yield
 

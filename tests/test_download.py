@@ -268,7 +268,7 @@ def test_no_mirror_works(host, answers, mirrors, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_silent_name_server(answers, mirrors, host, tmp_path, monkeypatch):
+def test_a_silent_name_server(mirrors, tmp_path, monkeypatch):
     silence = threading.Event()
     mirrors('http://nobody.invalid/')
     monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **options: silence.wait(60))

@@ -241,8 +241,7 @@ def test_quick_start_is_what_ci_runs():
     assert first == setup + ' && python mnist_softmax.py\n'
     assert second == setup + ' -r tests/requirements.txt && python -m pytest\n'
     ci = (ROOT / '.ci' / 'run').read_text()
-    assert 'block 1' in ci
-    assert 'block 2' in ci
+    assert 'for number in 1 2; do\n        command=$(block "$number"' in ci
 
 
 def test_commands_run(folder, environment, my_run):
