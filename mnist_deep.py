@@ -36,7 +36,6 @@ from tensorflow.python.platform import build_info
 tf.disable_eager_execution()
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
 
-CHECKPOINT = 'model.ckpt'
 CHECKPOINT_STEPS = 1000
 CPU_INFO = '/proc/cpuinfo'
 
@@ -152,14 +151,16 @@ def main():
         W_conv1 = tf.trainable_variables()[0]
         filters = tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
 
+    # Named after the data, so that no run on MNIST resumes from one on the bundled digits.
+    checkpoint = os.path.join(log_dir, 'bundled_digits.ckpt' if note else 'model.ckpt')
     saver = tf.train.Saver(max_to_keep=3)
     writer = tf.summary.FileWriter(log_dir, tf.get_default_graph(), flush_secs=10)
     config = session_config(args)
-    with ends_in_a_line(log_dir), tf.Session(config=config) as sess:
+    with ends_in_a_line(checkpoint), tf.Session(config=config) as sess:
         say(f'Training on {device(config)}.')
         say(f'To watch it learn: tensorboard --logdir {shlex.quote(log_dir)}')
         sess.run(tf.global_variables_initializer())
-        first = restore(saver, sess, log_dir)
+        first = restore(saver, sess, checkpoint)
         done, last = first, max(first, args.max_steps)
         if done == last:
             say(f'All {last} steps are done: evaluating.')
@@ -184,7 +185,7 @@ def main():
                 done = i + 1
                 stop = bool(ctrl_c)
                 if stop or done == last or done % CHECKPOINT_STEPS == 0:
-                    saver.save(sess, os.path.join(log_dir, CHECKPOINT), global_step=done)
+                    saver.save(sess, checkpoint, global_step=done)
                     writer.add_summary(filters.eval(), i)
                 if stop:
                     break
@@ -324,18 +325,22 @@ def session_config(args):
     return config
 
 
-def restore(saver, sess, log_dir):
+def restore(saver, sess, checkpoint):
     """Restore the newest whole checkpoint; return its step, 0 where there is no checkpoint."""
-    remove_halves(log_dir, older_than=600)  # not those of a run that is still going on
+    remove_halves(checkpoint, older_than=600)  # not those of a run that is still going on
+    log_dir, prefix = os.path.split(checkpoint)
     steps = set()
     for name in os.listdir(log_dir):
         match = re.fullmatch(r'(.*?)(-\d+)?\.(index|meta|data-\d+-of-\d+)', name)
-        if match and (match.group(1) != CHECKPOINT or not match.group(2)):
+        if match and (match.group(1) != prefix or not match.group(2)):
             path = os.path.join(log_dir, name)
-            fail(f'--log_dir: expected a folder of this script, found {path}. Name another one.')
+            fail(
+                '--log_dir: expected a folder of this script on the same data, '
+                f'found {path}. Name another one.'
+            )
         if match:
             steps.add(-int(match.group(2)))
-    paths = [os.path.join(log_dir, f'{CHECKPOINT}-{step}') for step in sorted(steps)]
+    paths = [f'{checkpoint}-{step}' for step in sorted(steps)]
     while paths:
         try:
             saver.restore(sess, paths[-1])
@@ -351,9 +356,9 @@ def restore(saver, sess, log_dir):
     return 0
 
 
-def remove_halves(log_dir, older_than):
+def remove_halves(checkpoint, older_than):
     """Remove what is left of checkpoints whose writing was killed or found no room."""
-    for path in glob.glob(os.path.join(glob.escape(log_dir), CHECKPOINT + '-*.tempstate*')):
+    for path in glob.glob(glob.escape(checkpoint) + '-*.tempstate*'):
         if time.time() - os.path.getmtime(path) >= older_than:  # seconds
             os.remove(path)
 
@@ -384,8 +389,9 @@ def catch_ctrl_c():
 
 
 @contextlib.contextmanager
-def ends_in_a_line(log_dir):
+def ends_in_a_line(checkpoint):
     """Say how to resume after Ctrl-C, or where a checkpoint or an event cannot be written."""
+    log_dir, prefix = os.path.split(checkpoint)
     resume = f'with the same flags and --log_dir {shlex.quote(log_dir)}'
     try:
         yield
@@ -394,9 +400,9 @@ def ends_in_a_line(log_dir):
         sys.exit(130)
     except (tf.errors.OpError, RuntimeError, OSError, ValueError) as error:
         reason = in_a_line(error)
-        if CHECKPOINT not in reason and 'tfevents' not in reason:
+        if prefix not in reason and 'tfevents' not in reason:
             raise
-        remove_halves(log_dir, older_than=0)
+        remove_halves(checkpoint, older_than=0)
         fail(f'--log_dir: cannot write: {reason}. Make room and resume {resume}')
 
 

@@ -508,6 +508,20 @@ def test_checkpoints_of_somebody_else(train, tmp_path):
         assert (tmp_path / name).read_bytes() == content
 
 
+def test_no_run_resumes_from_other_data(train, tmp_path):
+    train('--max_steps', 1, '--log_dir', tmp_path, '--data_dir', input_data.SAMPLE_DIR)
+    with pytest.raises(SystemExit) as exit:
+        train('--max_steps', 2, '--log_dir', tmp_path)
+    assert re.fullmatch(
+        r'mnist_deep.py: error: --log_dir: expected a folder of this script on the same data, '
+        rf'found {tmp_path}/bundled_digits\.ckpt-1\.\S+\. Name another one\.',
+        str(exit.value),
+    )
+    out, err = train('--max_steps', 1, '--log_dir', tmp_path, '--data_dir', input_data.SAMPLE_DIR)
+    assert 'All 1 steps are done' in err
+    assert out.endswith(' (bundled digits, not MNIST)\n')
+
+
 def test_names_with_spaces_and_other_letters(train, tmp_path):
     log_dir = tmp_path / "it's a földer"
     train('--max_steps', 1, '--log_dir', log_dir)
