@@ -311,8 +311,8 @@ def device(config):
 def session_config(args):
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
-    # XLA's code takes four fifths of the time that TensorFlow 1's own for the CPU takes. TensorFlow
-    # 2's own takes less than half of it, and XLA would slow it down.
+    # XLA's code takes about three quarters of the time that TensorFlow 1's own for the CPU takes.
+    # TensorFlow 2's own takes less than half of it, and XLA would slow it down.
     on_cpu = not tf.config.experimental.list_physical_devices('GPU')
     if tf.VERSION.startswith('1.') and on_cpu and not args.no_xla:
         # Evaluation, smaller than training, would wait longer for its compiling than it gains.
