@@ -1,14 +1,4 @@
-"""Softmax regression on MNIST: one linear layer, trained by gradient descent; about 92 %.
-
-python mnist_softmax.py
-"""
-
-import signal
-
-if __name__ == '__main__':
-    on_ctrl_c = signal.getsignal(signal.SIGINT)
-    if on_ctrl_c != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends an import without a traceback
+"""Softmax regression on MNIST: one linear layer, trained by gradient descent; about 92 %."""
 
 import argparse
 import os
@@ -27,14 +17,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, a
 
 
 def softmax_regression(x):
-    """Build the model.
-
-    Args:
-      x: float32 [n, 784], pixels in [0, 1].
-
-    Returns:
-      float32 [n, 10], the logits of the ten classes.
-    """
+    """Build the model: from float32 [n, 784], pixels in [0, 1], to logits, float32 [n, 10]."""
     with tf.name_scope('softmax'):
         W = tf.Variable(tf.zeros([784, 10]), name='W')
         b = tf.Variable(tf.zeros([10]), name='b')
@@ -46,44 +29,46 @@ def softmax_regression(x):
 def main():
     parser = argparse.ArgumentParser(description='Train softmax regression on MNIST.')
     parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
-    parser.add_argument('--max_steps', type=positive, default=1000, help='steps to train')
-    parser.add_argument('--seed', type=int, help='make runs repeat each other')
+    parser.add_argument('--max_steps', type=int, default=1000, help='steps to train')
+    parser.add_argument('--seed', type=int, help='make runs on one CPU repeat each other')
     parser.add_argument('--log_dir', help='for TensorBoard (default: a temporary folder)')
     args = parser.parse_args()
-
+    if args.max_steps < 1:
+        parser.error(f'argument --max_steps: expected 1 or more, found {args.max_steps}')
+    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
     try:
-        mnist, note = input_data.read_mnist_or_bundled_digits(
-            args.data_dir, one_hot=True, seed=args.seed
-        )
+        os.makedirs(log_dir, exist_ok=True)
+        tempfile.TemporaryFile(dir=log_dir).close()
+    except OSError as error:
+        found = f'expected a folder to write to, found: {error.strerror}. Name another one.'
+        sys.exit(f'mnist_softmax.py: error: --log_dir: {log_dir}: {found}')
+    try:
+        mnist, note = input_data.read_mnist_or_bundled_digits(args.data_dir, args.seed)
     except (OSError, ValueError) as error:
-        fail(error)
-    log_dir = folder(args.log_dir)
+        sys.exit(f'mnist_softmax.py: error: {error}')
 
-    if args.seed is not None:
-        tf.set_random_seed(args.seed)
+    tf.set_random_seed(args.seed)
     x = tf.placeholder(tf.float32, shape=[None, 784], name='x')
     y_ = tf.placeholder(tf.float32, shape=[None, 10], name='y_')
     y = softmax_regression(x)
 
     with tf.name_scope('loss'):
-        cross_entropy = tf.reduce_mean(
-            tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y), name='cross_entropy'
-        )
+        losses = tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y)
+        cross_entropy = tf.reduce_mean(losses, name='cross_entropy')
     with tf.name_scope('gradient_descent'):
         train_step = tf.train.GradientDescentOptimizer(0.5).minimize(cross_entropy)
     with tf.name_scope('accuracy'):
         correct_prediction = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1), name='correct_prediction')
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
-
     with tf.name_scope('summaries'):
         loss_summary = tf.summary.scalar('loss', cross_entropy)
         (W, _) = tf.trainable_variables()
         weights = tf.reshape(tf.transpose(W), [10, 28, 28, 1])  # one image for each digit
         weights_summary = tf.summary.image('weights', weights, max_outputs=10)
 
-    writer = tf.summary.FileWriter(log_dir, tf.get_default_graph())
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
+    writer = tf.summary.FileWriter(log_dir, tf.get_default_graph())
     with tf.Session(config=config) as sess:
         gpu = any(device.device_type == 'GPU' for device in sess.list_devices())
         print('Training on the GPU.' if gpu else 'Training on the CPU.', file=sys.stderr)
@@ -94,51 +79,14 @@ def main():
                 summary = loss_summary.eval(feed_dict={x: batch[0], y_: batch[1]})
                 writer.add_summary(summary, i)
             train_step.run(feed_dict={x: batch[0], y_: batch[1]})
-
         writer.add_summary(weights_summary.eval(), args.max_steps)
         writer.close()
-        command = f'tensorboard --logdir {shlex.quote(log_dir)}'
-        print(f'To see its graph, loss and weights: {command}', file=sys.stderr)
-
         test = {x: mnist.test.images, y_: mnist.test.labels}
-        print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note), flush=True)
-        folder(log_dir)  # TensorFlow says nothing of a disk that has become full
-
-
-def positive(text):
-    """Parse a flag that counts something."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a whole number from 1, found {text}')
-    return int(text)
-
-
-def folder(log_dir):
-    """Make the folder that --log_dir names, or a temporary one, and return it."""
-    try:
-        log_dir = log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
-        log_dir.encode()  # as TensorFlow will
-        os.makedirs(log_dir, exist_ok=True)
-        os.listdir(log_dir)
-        with tempfile.TemporaryFile(dir=log_dir) as f:
-            f.write(b'0')  # which a full disk refuses
-    except (OSError, UnicodeEncodeError) as error:
-        reason = getattr(error, 'strerror', error)
-        found = f'expected a folder to write to, found: {reason}'
-        fail(f'--log_dir: {log_dir or "temporary"}: {found}. Name another one.')
-    return log_dir
-
-
-def fail(message):
-    sys.exit(f'{os.path.basename(__file__)}: error: {message}')
+        print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note))
+        print(
+            f'To see how it learned: tensorboard --logdir {shlex.quote(log_dir)}', file=sys.stderr
+        )
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGINT, on_ctrl_c)
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:  # those of files are caught where they arise
-        sys.stdout = None  # Python would flush it at its end, and fail again
-        name = error.filename or 'standard output'
-        fail(f'{name}: expected to be written to, found: {error.strerror}')
+    main()
