@@ -308,7 +308,7 @@ def _download_missing(folder, source_url):
     mirrors, known = MIRRORS, MNIST_FILES
     if source_url and source_url.rstrip('/') + '/' not in MIRRORS:
         mirrors, known = [source_url.rstrip('/') + '/'], {}
-    for name in known.keys() - missing:
+    for name in sorted(known.keys() - missing):
         path, size = os.path.join(folder, name), known[name][0]
         if os.path.getsize(path) != size:
             raise ValueError(

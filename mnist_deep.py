@@ -206,7 +206,7 @@ def restore(saver, sess, log_dir):
             saver.restore(sess, state.model_checkpoint_path)
             saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
             print(f'Resuming from {state.model_checkpoint_path}.', file=sys.stderr)
-        elif any('.ckpt-' in name for name in os.listdir(log_dir)):
+        elif any(name.endswith('.index') for name in os.listdir(log_dir)):
             raise OSError(0, 'checkpoints without a readable file "checkpoint"')
     except (OSError, ValueError, tf.errors.OpError) as error:
         if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.InternalError)):

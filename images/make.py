@@ -6,6 +6,7 @@ python images/make.py --softmax_log_dir runs/softmax --deep_log_dir runs/deep
 """
 
 import argparse
+import contextlib
 import io
 import os
 import re
@@ -36,14 +37,6 @@ INK, SOFTMAX, DEEP, PALE = '#24292f', '#d9822b', '#2166ac', '#8c959f'
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Make the pictures that README shows.')
-    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
-    parser.add_argument('--softmax_log_dir', required=True, help='of a run of mnist_softmax.py')
-    parser.add_argument('--deep_log_dir', required=True, help='of a run of mnist_deep.py')
-    parser.add_argument('--only', help='the one picture to make')
-    args = parser.parse_args()
-
-    test = input_data.read_data_sets(args.data_dir).test
     pictures = {
         'network': lambda: draw_network(args.deep_log_dir, test),
         'curves': lambda: draw_curves(args.softmax_log_dir, args.deep_log_dir),
@@ -51,6 +44,15 @@ def main():
         'mistakes': lambda: draw_mistakes(args.deep_log_dir, test),
         'tensorboard': lambda: photograph_tensorboard(args.deep_log_dir),
     }
+    parser = argparse.ArgumentParser(description='Make the pictures that README shows.')
+    parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
+    parser.add_argument('--softmax_log_dir', required=True, help='of a run of mnist_softmax.py')
+    parser.add_argument('--deep_log_dir', required=True, help='of a run of mnist_deep.py')
+    parser.add_argument('--out', default=IMAGES, help='folder for the pictures (default: this one)')
+    parser.add_argument('--only', nargs='+', choices=pictures, help='the pictures to make')
+    args = parser.parse_args()
+
+    test = input_data.read_data_sets(args.data_dir).test
     plt.rcParams.update(
         {
             'font.size': 9,
@@ -63,11 +65,10 @@ def main():
             'savefig.facecolor': 'white',
         }
     )
-    for name, make in pictures.items():
-        if args.only in (None, name):
-            path = os.path.join(IMAGES, name + '.png')
-            save(make(), path)
-            print(f'{path}: {os.path.getsize(path):,} bytes')
+    for name in args.only or pictures:
+        path = os.path.join(args.out, name + '.png')
+        save(pictures[name](), path)
+        print(f'{path}: {os.path.getsize(path):,} bytes')
 
 
 def save(figure, path):
@@ -78,33 +79,38 @@ def save(figure, path):
     image.quantize(256, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
 
 
+@contextlib.contextmanager
+def trained_network(log_dir):
+    """Open a session with the network as the run in a folder left it."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        tf.set_random_seed(1)  # the same neurons off each time
+        mnist_deep.deepnn(tf.placeholder(tf.float32, [None, 784], name='x'))
+        tf.train.Saver().restore(sess, tf.train.latest_checkpoint(log_dir))
+        yield sess
+
+
 def draw_network(log_dir, test):
     """Draw what the first test image becomes, layer by layer, with the shape of every tensor."""
-    with tf.Graph().as_default() as graph, tf.Session() as sess:
-        tf.set_random_seed(1)  # the same neurons off each time
-        x = tf.placeholder(tf.float32, [None, 784])
-        _, keep_prob = mnist_deep.deepnn(x)
-        tf.train.Saver().restore(sess, tf.train.latest_checkpoint(log_dir))
+    with trained_network(log_dir) as sess:
         last = {}
-        for op in graph.get_operations():
+        for op in sess.graph.get_operations():
             if op.type in ('Reshape', 'Relu', 'MaxPool', 'Softmax'):
                 last[op.name.split('/')[0]] = op.outputs[0]
-        last['dropout'] = graph.get_operation_by_name('fc2/MatMul').inputs[0]
+        last['dropout'] = sess.graph.get_operation_by_name('fc2/MatMul').inputs[0]
         image = test.images[:1]
-        outputs = sess.run(last, {x: image, keep_prob: 1.0})
-        outputs['dropout'] = sess.run(last['dropout'], {x: image, keep_prob: 0.5})
+        outputs = sess.run(last, {'x:0': image, 'keep_prob:0': 1.0})
+        outputs['dropout'] = sess.run(last['dropout'], {'x:0': image, 'keep_prob:0': 0.5})
     shapes = {name: tensor.shape.as_list()[1:] for name, tensor in last.items()}
     shapes['dropout'] = shapes['fc1']
     parameters = {}
-    for variable in graph.get_collection('trainable_variables'):
+    for variable in sess.graph.get_collection('trainable_variables'):
         layer, name = variable.op.name.split('/')
         parameters.setdefault(layer, []).append(f'{name} {times(variable.shape.as_list())}')
 
     figure = plt.figure(figsize=(WIDTH, 3.25))
     axes = figure.add_axes([0, 0, 1, 1])
     arrow = {'arrowstyle': '-|>', 'color': DEEP, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
-    middle = 208
-    right = None
+    middle, right = 208, None
     for name, operation, left, width, columns in (
         ('reshape', '', 12, 106, 1),
         ('conv1', '5 \u00d7 5\nconvolution,\nReLU', 162, 112, 4),
@@ -152,7 +158,7 @@ def times(shape):
 
 def tile(value, columns):
     """Lay the channels of [height, width, channels] side by side."""
-    value = np.pad(value, [(1, 1), (1, 1), (0, 0)], constant_values=np.nan)
+    value = np.pad(value, [(1, 1), (1, 1), (0, 0)], 'constant', constant_values=np.nan)
     height, width, channels = value.shape
     value = value.reshape(height, width, -1, columns).transpose(2, 0, 3, 1)
     return value.reshape(height * channels // columns, width * columns)
@@ -177,9 +183,8 @@ def draw_curves(softmax_log_dir, deep_log_dir):
     right.plot(steps, accuracies, '.', color=DEEP, alpha=0.4, ms=5, mew=0, label='one batch of 50')
     right.plot(steps, smooth(accuracies), color=DEEP, lw=1.6, label='average of several')
     (_, (*_, final)) = scalars(deep_log_dir, 'summaries/test_accuracy')
-    right.axhline(
-        final, color=INK, lw=1, ls='--', label=f'all test images, at the end: {final:.4f}'
-    )
+    label = f'all test images, at the end: {final:.4f}'
+    right.axhline(final, color=INK, lw=1, ls='--', label=label)
     right.set_ylim(0.895, 1.005)
     right.set_ylabel('accuracy of the network')
     right.legend(frameon=False, loc='lower right')
@@ -191,7 +196,7 @@ def draw_curves(softmax_log_dir, deep_log_dir):
         axes.spines[['top', 'right']].set_visible(False)
     right.locator_params('x', nbins=5)
     left.yaxis.set_major_formatter('{x:g}')
-    left.set_xticks([0, 100, 1000, 10000][: 2 + int(np.log10(max(steps)) - 2 + 0.01)])
+    left.set_xticks([tick for tick in (0, 100, 1000, 10000) if tick <= max(100, *steps)])
     left.minorticks_off()
     return figure
 
@@ -218,17 +223,14 @@ def draw_weights(log_dir):
 
 def draw_mistakes(log_dir, test):
     """Draw test images that the network reads wrongly, those first of which it is most certain."""
-    with tf.Graph().as_default(), tf.Session() as sess:
-        x = tf.placeholder(tf.float32, [None, 784])
-        y_conv, keep_prob = mnist_deep.deepnn(x)
-        tf.train.Saver().restore(sess, tf.train.latest_checkpoint(log_dir))
-        probabilities = tf.nn.softmax(y_conv)
-        slices = [test.images[start : start + 1000] for start in range(0, 10000, 1000)]
-        found = np.concatenate([sess.run(probabilities, {x: s, keep_prob: 1.0}) for s in slices])
+    starts = range(0, test.num_examples, 1000)
+    feeds = ({'x:0': test.images[i : i + 1000], 'keep_prob:0': 1.0} for i in starts)
+    with trained_network(log_dir) as sess:
+        found = np.concatenate([sess.run('fc2/probabilities:0', feed) for feed in feeds])
     read = found.argmax(1)
     wrong = np.flatnonzero(read != test.labels)
     wrong = wrong[np.argsort(-found.max(1)[wrong], kind='stable')]
-    columns, rows = 12, min(3, -(-len(wrong) // 12))
+    columns, rows = 12, max(1, min(3, -(-len(wrong) // 12)))
     figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 0.9 * rows), constrained_layout=True)
     for axes in grid.flat:
         axes.axis('off')
@@ -245,20 +247,13 @@ def photograph_tensorboard(log_dir):
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    for flag in (
-        '--headless=new',
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        '--window-size=1300,1180',
-        '--force-device-scale-factor=1.5',
-        '--user-data-dir=' + tempfile.mkdtemp(),
-    ):
-        options.add_argument(flag)
+    flags = (
+        'headless=new no-sandbox disable-gpu disable-quic no-first-run disable-sync '
+        'disable-background-networking disable-component-update '
+        'window-size=1300,1180 force-device-scale-factor=1.5'
+    )
+    for flag in [*flags.split(), f'user-data-dir={tempfile.mkdtemp()}']:
+        options.add_argument('--' + flag)
     board = subprocess.Popen(
         [sys.executable, '-m', 'tensorboard.main', '--logdir', log_dir, '--port', '0'],
         stderr=subprocess.PIPE,
@@ -293,8 +288,8 @@ def values(log_dir, tag):
 
 
 def scalars(log_dir, tag):
-    """Return the steps and the values of a curve."""
-    return zip(*((step, value.simple_value) for step, value in values(log_dir, tag)))
+    """Return the steps and the values of a curve; a step that was repeated counts once."""
+    return zip(*sorted({step: v.simple_value for step, v in values(log_dir, tag)}.items()))
 
 
 if __name__ == '__main__':

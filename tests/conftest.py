@@ -4,10 +4,12 @@ import gzip
 import os
 import shutil
 import struct
+import sys
 import tempfile
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 import input_data
 
@@ -96,3 +98,35 @@ def tiny_files(tmp_path_factory):
     """The bytes of the four files for 60 training and 20 test examples, by their names."""
     folder = write_mnist(tmp_path_factory.mktemp('tiny'), 60, 20)
     return {name: content(folder, name) for name in input_data.MNIST_FILES}
+
+
+@pytest.fixture
+def run(mnist_dir, monkeypatch, capsys):
+    """Run a script in this process, as its users start it; return its stdout and stderr."""
+
+    def run(script, *args):
+        argv = [script.__file__, '--data_dir', mnist_dir, *map(str, args)]
+        monkeypatch.setattr(sys, 'argv', argv)
+        with tf.Graph().as_default():
+            script.main()
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(run, capsys):
+    """Run a script that ends because of its flags or data; return its one message."""
+
+    def refused(script, *args):
+        with pytest.raises(SystemExit) as exit:
+            run(script, *args)
+        out, err = capsys.readouterr()
+        assert out == ''
+        assert exit.value.code not in (0, None)
+        message = err.splitlines()[-1] if exit.value.code == 2 else exit.value.code
+        prefix = os.path.basename(script.__file__) + ': error: '
+        assert message.startswith(prefix)
+        return message[len(prefix) :]
+
+    return refused

@@ -1,20 +1,25 @@
-import errno
-import functools
+"""input_data.py: the original's arrays and batches, broken files, and hosts that lie."""
+
+import contextlib
 import gzip
 import hashlib
+import http.server
 import io
 import os
+import pickle
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
 from conftest import content, digits, packed, write_files, write_mnist
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import input_data
@@ -22,29 +27,14 @@ from input_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 
 NAMES = tuple(input_data.MNIST_FILES)
 ROOT = os.path.dirname(input_data.__file__)
+REFUSING = 'http://127.0.0.1:1/'
 SETS = ('train', 'validation', 'test')
 
 
 @pytest.fixture(scope='session')
 def original():
     """The module that TensorFlow 1.x shipped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        tf = pytest.importorskip('tensorflow.compat.v1')
-        tf.logging.set_verbosity(tf.logging.ERROR)
-        return pytest.importorskip(
-            'tensorflow.examples.tutorials.mnist.input_data',
-            reason='TensorFlow 1.15 is not installed, which contains the original',
-        )
-
-
-@pytest.fixture(scope='session')
-def tf():
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        import tensorflow.compat.v1 as tf
-    tf.disable_eager_execution()
-    return tf
+    return pytest.importorskip('tensorflow.examples.tutorials.mnist.input_data')
 
 
 def read_small(folder, **options):
@@ -62,154 +52,117 @@ def assert_same_batches(original, folder, batches, sets=SETS, **options):
     for which in sets:
         ours = getattr(input_data.read_data_sets(folder, **options), which)
         theirs = getattr(original.read_data_sets(folder, **options), which)
-        assert_same((ours.images, ours.labels), (theirs.images, theirs.labels))
-        for size, shuffle in batches:
+        assert ours.num_examples == theirs.num_examples
+        for size, shuffle in batches if ours.num_examples else ():
             size = min(size, ours.num_examples)
             expected = theirs.next_batch(size, shuffle=shuffle)
             assert_same(ours.next_batch(size, shuffle=shuffle), expected)
             assert ours.epochs_completed == theirs.epochs_completed
-        assert ours.epochs_completed >= 2
-        assert ours.num_examples == theirs.num_examples
 
 
+MIXED = [(size, size % 3 > 0) for size in (1, 64, 99, 100, 33, 400, 7, 600, 201)] * 3
 BATCHES = {
     'shuffled': [(70, True)] * 60,
     'in order': [(70, False)] * 60,
-    'mixed': [(size, size % 3 > 0) for size in (1, 64, 99, 100, 33, 400, 7, 600, 201)] * 3,
+    'mixed': MIXED,
     'first in order': [(50, False), (50, True)] * 30,
     'whole epochs': [(600, True)] * 4,
 }
+OPTIONS = [
+    ({}, '2bf234016ead2d9f'),
+    ({'one_hot': True}, '38880d0bd880c130'),
+    ({'reshape': False, 'dtype': 'float32', 'seed': 2**31 + 5}, 'f20586d047ce7fed'),
+    ({'dtype': np.uint8, 'seed': 0}, 'a93e8bb30b83da9d'),
+    ({'dtype': np.dtype('uint8'), 'one_hot': True, 'reshape': False}, 'ec05078b65c94695'),
+    ({'validation_size': 0}, '47d93aef7d772eb1'),
+    ({'validation_size': 600}, '47d93aef7d772eb1'),
+]
 
 
 @pytest.mark.parametrize('batches', BATCHES.values(), ids=BATCHES)
-@pytest.mark.parametrize(
-    'options',
-    [
-        {},
-        {'one_hot': True},
-        {'reshape': False},
-        {'dtype': np.uint8},
-        {'dtype': np.dtype('uint8'), 'one_hot': True, 'reshape': False},
-        {'dtype': 'float32', 'seed': 2**31 + 5},
-        {'seed': 0},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize('options', [options for options, _ in OPTIONS], ids=str)
 def test_batches_are_the_originals(original, small_dir, options, batches):
     options = {'validation_size': 200, 'seed': 3, **options}
     assert_same_batches(original, small_dir, batches, **options)
 
 
-@pytest.mark.parametrize(('size', 'which'), [(0, 'train'), (600, 'validation')])
-def test_split_is_the_originals(original, small_dir, size, which):
-    batches = BATCHES['mixed']
-    assert_same_batches(original, small_dir, batches, (which,), validation_size=size, seed=9)
-
-
-@pytest.mark.parametrize('name', ['uint8', 'float32'])
-def test_tensorflows_dtypes(tf, small_dir, name):
-    ours = read_small(small_dir, dtype=getattr(tf, name)).train
-    same = read_small(small_dir, dtype=np.dtype(name)).train
-    assert_same([ours.images, *ours.next_batch(50)], [same.images, *same.next_batch(50)])
-    assert ours.images.dtype == name
-
-
-@pytest.mark.parametrize('name', ['int32', 'float64', 'float16', 'bfloat16', 'qint8', 'string'])
-def test_other_dtypes_of_tensorflow(tf, small_dir, name):
-    with pytest.raises(TypeError, match=r'^Invalid image dtype .*, expected uint8 or float32$'):
-        read_small(small_dir, dtype=getattr(tf, name))
-
-
-@pytest.mark.parametrize('one_hot', [False, True])
-def test_fake_data_is_the_originals(original, one_hot):
-    for which in SETS:
-        ours = getattr(input_data.read_data_sets('', fake_data=True, one_hot=one_hot), which)
-        theirs = getattr(original.read_data_sets('', fake_data=True, one_hot=one_hot), which)
-        assert ours.next_batch(3, fake_data=True) == theirs.next_batch(3, fake_data=True)
-        assert ours.next_batch(3) == theirs.next_batch(3, True)
-        assert ours.num_examples == theirs.num_examples == 10000
-
-
-def test_batches_of_mnist_are_the_originals(original, real_mnist_dir):
-    shuffled = [(999, True)] * 112
-    same = functools.partial(assert_same_batches, original, real_mnist_dir, seed=7)
-    same(shuffled, ('train',), one_hot=True)
-    same([(999, True), (4500, False)] * 8, ('test',), dtype=np.uint8, reshape=False)
-    same([(7000, True)] * 18, ('train',), validation_size=0)
-    same([(7000, True)] * 18, ('validation',), validation_size=60000)
-
-
-def test_sizes_of_mnist(real_mnist_dir):
-    mnist = input_data.read_data_sets(real_mnist_dir)
-    assert [data.num_examples for data in mnist] == [55000, 5000, 10000]
-    assert [data.images.shape for data in mnist] == [(55000, 784), (5000, 784), (10000, 784)]
-    assert [data.labels.shape for data in mnist] == [(55000,), (5000,), (10000,)]
-    assert mnist.validation.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-
-
-# Hashes of batches, as the original draws them; they hold where there is no original, too.
-@pytest.mark.parametrize(
-    ('options', 'expected'),
-    [
-        ({}, '1fabfa4242f9eb55'),
-        ({'one_hot': True, 'seed': 2**31 + 5}, '9b0b603701829c62'),
-        ({'dtype': np.uint8, 'reshape': False, 'seed': 0}, '862ad66427130d0a'),
-    ],
-)
-def test_batches_are_the_same_everywhere(small_dir, options, expected):
+@pytest.mark.parametrize(('options', 'expected'), OPTIONS, ids=str)
+def test_batches_are_the_originals_without_it(small_dir, options, expected):
     digest = hashlib.sha256()
     for data in read_small(small_dir, **options):
-        for size, shuffle in BATCHES['mixed']:
+        for size, shuffle in MIXED if data.num_examples else ():
             for array in data.next_batch(min(size, data.num_examples), shuffle=shuffle):
-                digest.update(array.tobytes())
+                digest.update(f'{array.dtype} {array.shape}'.encode() + array.tobytes())
     assert digest.hexdigest()[:16] == expected
 
 
-def test_data_sets(small_dir):
+def test_batches_of_mnist_are_the_originals(original, real_mnist_dir):
+    batches = [(999, True), (4500, False)] * 8
+    options = {'dtype': np.uint8, 'reshape': False, 'seed': 7}
+    assert_same_batches(original, real_mnist_dir, batches, ('test',), **options)
+    batches = [(7000, True)] * 18
+    assert_same_batches(original, real_mnist_dir, batches, ('train',), one_hot=True, seed=7)
+
+
+def test_mnist(real_mnist_dir):
+    for name, known in input_data.MNIST_FILES.items():
+        data = content(real_mnist_dir, name)
+        assert (len(data), hashlib.sha256(data).hexdigest()) == known
+    mnist, note = input_data.read_mnist_or_bundled_digits(real_mnist_dir)
+    assert note == ''
+    assert [data.images.shape for data in mnist] == [(55000, 784), (5000, 784), (10000, 784)]
+    assert [data.labels.shape for data in mnist] == [(55000, 10), (5000, 10), (10000, 10)]
+    assert mnist.validation.labels[:6].argmax(axis=1).tolist() == [5, 0, 4, 1, 9, 2]
+
+
+def test_each_epoch_has_every_example_and_moves_none(small_dir):
     mnist = read_small(small_dir)
-    train, labels = digits(600, seed=1)
-    test, test_labels = digits(100, seed=2)
     assert isinstance(mnist, input_data.Datasets)
     assert mnist._fields == SETS
-    assert [data.num_examples for data in mnist] == [400, 200, 100]
-    for data, pixels, digit in (
-        (mnist.train, train[200:], labels[200:]),
-        (mnist.validation, train[:200], labels[:200]),
-        (mnist.test, test, test_labels),
-    ):
-        rescaled = pixels.reshape(-1, 784).astype(np.float32) * np.float32(1 / 255)
-        assert_same((data.images, data.labels), (rescaled, digit))
-        assert data.epochs_completed == 0
+    images, labels = digits(600, seed=1)
+    for data, part in ((mnist.train, slice(200, None)), (mnist.validation, slice(200))):
+        for epoch in range(3):
+            assert data.epochs_completed == max(0, epoch - 1)
+            batches = [data.next_batch(batch_size=50) for _ in range(data.num_examples // 50)]
+            drawn = np.concatenate([labels for _, labels in batches])
+            assert sorted(drawn) == sorted(labels[part])
+            assert (drawn != labels[part]).any()
+        rescaled = images[part].reshape(-1, 784).astype(np.float32) * np.float32(1 / 255)
+        assert_same((data.images, data.labels), (rescaled, labels[part]))
 
 
-@pytest.mark.parametrize(
-    ('options', 'shape', 'dtype', 'label_shape', 'label_dtype'),
-    [
-        ({}, (5, 784), 'float32', (5,), 'uint8'),
-        ({'reshape': False}, (5, 28, 28, 1), 'float32', (5,), 'uint8'),
-        ({'dtype': np.uint8}, (5, 784), 'uint8', (5,), 'uint8'),
-        ({'one_hot': True}, (5, 784), 'float32', (5, 10), 'float64'),
-    ],
-)
-@pytest.mark.parametrize('touched', [False, True])
-def test_shapes_and_dtypes(small_dir, options, shape, dtype, label_shape, label_dtype, touched):
-    for data in read_small(small_dir, **options):
-        if touched:
-            assert data.images.shape == (data.num_examples, *shape[1:])
-        images, labels = data.next_batch(5)
-        assert (images.shape, images.dtype) == (shape, dtype)
-        assert (labels.shape, labels.dtype) == (label_shape, label_dtype)
-        assert images.max() <= (255 if dtype == 'uint8' else 1)
+def test_dtypes(small_dir, tmp_path):
+    tf = pytest.importorskip('tensorflow.compat.v1')
+    for dtype in (tf.uint8, tf.float32):
+        data = read_small(small_dir, dtype=dtype).train
+        assert data.next_batch(5)[0].dtype == data.images.dtype == dtype.as_numpy_dtype
+    wrong = tf.int32, tf.bfloat16, tf.qint8, tf.string, np.float64, None, 'no dtype', 3
+    for dtype in wrong:
+        for fake_data in (False, True):
+            with pytest.raises(TypeError):
+                input_data.read_data_sets(str(tmp_path), fake_data, dtype=dtype)
+        with pytest.raises(TypeError):
+            input_data.DataSet(np.zeros((1, 2, 2, 1)), np.zeros(1), dtype=dtype)
+    assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize('touched', [False, True])
+@pytest.mark.parametrize('one_hot', [False, True])
+def test_fake_data(small_dir, one_hot):
+    fake = input_data.read_data_sets('', fake_data=True, one_hot=one_hot)
+    real = read_small(small_dir, one_hot=one_hot)
+    assert [data.num_examples for data in fake] == [10000] * 3
+    for images, labels in (fake.test.next_batch(2), real.train.next_batch(2, fake_data=True)):
+        assert images == [[1] * 784] * 2
+        assert labels == [[1] + [0] * 9 if one_hot else 0] * 2
+
+
 @pytest.mark.parametrize('shuffle', [False, True])
 @pytest.mark.parametrize('options', [{}, {'dtype': np.uint8, 'one_hot': True}])
-def test_a_batch_belongs_to_its_caller(small_dir, options, shuffle, touched):
+def test_a_batch_belongs_to_its_caller(small_dir, options, shuffle):
     data, same = (read_small(small_dir, **options).train for _ in range(2))
-    if touched:
-        assert len(data.images) == 400
-    for _ in range(30):
+    for i in range(40):
+        if i == 20:
+            assert len(data.images) == 400
         batch, expected = (each.next_batch(70, shuffle=shuffle) for each in (data, same))
         assert_same(batch, expected)
         for array in batch:
@@ -218,359 +171,75 @@ def test_a_batch_belongs_to_its_caller(small_dir, options, shuffle, touched):
 
 
 @pytest.mark.parametrize('seed', [None, 5])
-def test_numpys_random_state_is_left_alone(small_dir, seed):
-    np.random.seed(1)
-    before = np.random.get_state()
-    data = read_small(small_dir, seed=seed).train
-    for _ in range(20):
-        data.next_batch(70)
-    for found, expected in zip(np.random.get_state(), before):
-        np.testing.assert_array_equal(found, expected)
+def test_numpys_random_state_is_neither_used_nor_changed(small_dir, seed):
+    drawn = []
+    for _ in range(2):
+        np.random.seed(1)
+        before = np.random.get_state()
+        drawn.append(read_small(small_dir, seed=seed).train.next_batch(400)[1].tolist())
+        for found, expected in zip(np.random.get_state(), before):
+            np.testing.assert_array_equal(found, expected)
+    assert (drawn[0] == drawn[1]) == (seed is not None)
 
 
-def test_without_a_seed_every_order_is_new(small_dir):
-    np.random.seed(1)
-    first, second = (read_small(small_dir, seed=None).train.next_batch(400) for _ in range(2))
-    assert (first[1] != second[1]).any()
-
-
-@pytest.mark.parametrize('size', [0, -1, 401, 10**9])
-def test_batch_size_out_of_range(small_dir, size):
+def test_sizes_out_of_range(small_dir):
     data, same = (read_small(small_dir).train for _ in range(2))
-    message = f'^batch_size: expected 1 to 400, the size of the data set, found {size}$'
-    with pytest.raises(ValueError, match=message):
-        data.next_batch(size)
+    for size in (0, -1, 401):
+        with pytest.raises(ValueError, match=f'^batch_size: .* 400.* {size}'):
+            data.next_batch(size)
     assert_same(data.next_batch(400), same.next_batch(400))
+    for size in (-1, 601):
+        with pytest.raises(ValueError, match=f'^validation_size: .* {size} .* 600 '):
+            read_small(small_dir, validation_size=size)
 
 
-@pytest.mark.parametrize('size', [-1, 601])
-def test_validation_size_out_of_range(small_dir, size):
-    message = f'^validation_size: expected 0 to 600, found {size}$'
-    with pytest.raises(ValueError, match=message):
-        read_small(small_dir, validation_size=size)
-
-
-def test_pixels_are_freed_once_they_are_rescaled(mnist_dir):
-    tracemalloc.start()
-    try:
-        mnist = input_data.read_data_sets(mnist_dir)
-        before, _ = tracemalloc.get_traced_memory()
-        rescaled = mnist.train.images.nbytes
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < rescaled - 0.9 * 6000 * 784
-
-
-@pytest.mark.parametrize('count', [40, 4999, 5000, 5099])
-def test_too_few_examples_for_the_scripts(tmp_path, count):
-    folder = write_mnist(tmp_path, count, 10)
-    message = re.escape(
-        f'{tmp_path / TRAIN_IMAGES}: expected at least 5100 images, 5000 of them for validation, '
-        f'found {count}. Put a larger data set there, or name another folder.'
-    )
-    with pytest.raises(ValueError, match=f'^{message}$'):
-        input_data.read_mnist_or_bundled_digits(folder)
-
-
-def test_just_enough_examples_for_the_scripts(tmp_path):
-    folder = write_mnist(tmp_path, 5100, 10)
-    mnist, note = input_data.read_mnist_or_bundled_digits(folder, one_hot=True)
-    assert mnist.train.next_batch(100)[1].shape == (100, 10)
-    assert note == ''
-
-
-@pytest.mark.parametrize('dtype', [np.float64, np.int32, 'string', None, object, 'no dtype', 3])
-def test_other_dtypes(dtype, tmp_path):
-    message = re.escape(f'Invalid image dtype {dtype!r}, expected uint8 or float32')
-    for read in (
-        lambda: input_data.read_data_sets(str(tmp_path), dtype=dtype),
-        lambda: input_data.read_data_sets(str(tmp_path), fake_data=True, dtype=dtype),
-        lambda: input_data.DataSet(np.zeros((1, 2, 2, 1)), np.zeros(1), dtype=dtype),
-    ):
-        with pytest.raises(TypeError, match=f'^{message}$'):
-            read()
-    assert os.listdir(tmp_path) == []
-
-
-def test_data_set_of_ones_own():
+def test_data_set_of_ones_own(small_dir):
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1)
     data = input_data.DataSet(images, np.array([1, 0]), seed=0)
     images[:] = 0
     expected = np.arange(24, dtype=np.float32).reshape(2, 12) * np.float32(1 / 255)
     assert_same([data.images], [expected])
-    with pytest.raises(ValueError, match=r'^2 images have 1 labels$'):
+    with pytest.raises(ValueError, match='2 images have 1 labels'):
         input_data.DataSet(images, np.array([1]))
-    with pytest.raises(ValueError, match=r'columns, 1\] to flatten, found \[2, 3, 2, 2\]$'):
-        input_data.DataSet(images.reshape(2, 3, 2, 2), np.array([1, 0]))
+
+    train = read_small(small_dir).train
+    chosen = train.labels < 2
+    images, labels = train.images[chosen], train.labels[chosen]
+    data = input_data.DataSet(images, labels, dtype=np.uint8, reshape=False)
+    assert_same(data.next_batch(data.num_examples, shuffle=False), (images, labels))
+    assert set(data.next_batch(data.num_examples)[1]) == {0, 1}
 
 
-@pytest.mark.parametrize('one_hot', [False, True])
-def test_fake_batches_of_real_data_sets(small_dir, one_hot):
-    images, labels = read_small(small_dir, one_hot=one_hot).train.next_batch(2, fake_data=True)
-    assert images == [[1] * 784] * 2
-    assert labels == [[1] + [0] * 9 if one_hot else 0] * 2
+def extract(name, f, **options):
+    what = 'images' if 'images' in name else 'labels'
+    return getattr(input_data, f'extract_{what}')(f, **options)
 
 
-def test_dense_to_one_hot():
-    expected = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], float)
-    for dense in (np.array([1, 2, 0], np.uint8), [1, 2, 0], np.array([[1], [2], [0]])):
-        assert_same([input_data.dense_to_one_hot(dense, 3)], [expected])
-    for wrong in (3, -1):
-        with pytest.raises(ValueError, match=f'^labels: expected 0 to 2, found {wrong}$'):
-            input_data.dense_to_one_hot(np.array([0, wrong]), 3)
-
-
-@pytest.mark.parametrize('source', ['file', 'bytes'])
-def test_extract(small_dir, source):
-    def opened(name):
-        if source == 'bytes':
-            return io.BytesIO(content(small_dir, name))
-        return open(os.path.join(small_dir, name), 'rb')
-
+def test_extract(small_dir):
     images, labels = digits(100, seed=2)
-    with opened(TEST_IMAGES) as f:
-        assert_same([input_data.extract_images(f)], [images[..., np.newaxis]])
-    with opened(TEST_LABELS) as f:
-        assert_same([input_data.extract_labels(f)], [labels])
-    with opened(TEST_LABELS) as f:
-        assert_same([input_data.extract_labels(f, one_hot=True)], [np.eye(10)[labels]])
-    with opened(TEST_LABELS) as f:
-        assert input_data.extract_labels(f, True, num_classes=12).shape == (100, 12)
-    message = 'expected labels from 0 to 4, found 9'
-    with opened(TEST_LABELS) as f, pytest.raises(ValueError, match=message):
-        input_data.extract_labels(f, num_classes=5)
+    for name, options, expected in (
+        (TEST_IMAGES, {}, images[..., np.newaxis]),
+        (TEST_LABELS, {}, labels),
+        (TEST_LABELS, {'one_hot': True, 'num_classes': 12}, np.eye(12)[labels]),
+    ):
+        assert_same([extract(name, io.BytesIO(content(small_dir, name)), **options)], [expected])
+    with pytest.raises(ValueError, match='expected labels from 0 to 8, found 9'):
+        extract(TEST_LABELS, io.BytesIO(content(small_dir, TEST_LABELS)), num_classes=9)
+    for dense in (np.array([1, 2, 0], np.uint8), [1, 2, 0], np.array([[1], [2], [0]])):
+        assert_same([input_data.dense_to_one_hot(dense, 3)], [np.eye(3)[[1, 2, 0]]])
 
 
-def test_importing_needs_no_tensorflow():
-    code = (
-        'import sys, input_data; print([m for m in sys.modules if m in ("tensorflow", "requests")])'
-    )
-    assert subprocess.check_output([sys.executable, '-c', code], cwd=ROOT) == b'[]\n'
+def test_importing_needs_neither_tensorflow_nor_requests():
+    code = 'import sys, input_data; print({"tensorflow", "requests"} & sys.modules.keys())'
+    assert subprocess.check_output([sys.executable, '-c', code], cwd=ROOT).split() == [b'set()']
 
 
-def wrong_crc(data):
-    return data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
-
-
-NOT_GZIP = 'a whole gzip file, found Not a gzipped file'
-CUT = 'a whole gzip file, found Compressed file ended before the end-of-stream marker'
-MANY = bytes(600 * 784)
-# Of the file: its name, what happens to its bytes, what was expected and found.
-FAULTS = {
-    'empty images': (TRAIN_IMAGES, lambda b: b'', 'a header of 16 bytes, found 0'),
-    'empty labels': (TEST_LABELS, lambda b: b'', 'a header of 8 bytes, found 0'),
-    'header only': (TEST_LABELS, lambda b: packed(2049), 'a header of 8 bytes, found 4'),
-    'labels': (TRAIN_IMAGES, lambda b: packed(2049, 9, 28, 28), 'magic number 2051, found 2049'),
-    'no magic': (TEST_LABELS, lambda b: packed(0, 100), 'magic number 2049, found 0'),
-    'no images': (TEST_IMAGES, lambda b: packed(2051, 0, 28, 28), 'at least 1 in each dimension, '),
-    'no rows': (TEST_IMAGES, lambda b: packed(2051, 9, 0, 28), 'at least 1 in .*found [9, 0, 28]'),
-    'no labels': (
-        TEST_LABELS,
-        lambda b: packed(2049, 0),
-        'at least 1 in each dimension, found [0]',
-    ),
-    'too narrow': (
-        TRAIN_IMAGES,
-        lambda b: packed(2051, 784, 24, 25, data=MANY),
-        'images of 28 x 28, found [24, 25]',
-    ),
-    'other number': (
-        TRAIN_LABELS,
-        lambda b: packed(2049, 599, data=bytes(599)),
-        f'600 labels, one for each image of {TRAIN_IMAGES}, found 599',
-    ),
-    'header lies': (
-        TRAIN_IMAGES,
-        lambda b: packed(2051, 601, 28, 28, data=MANY),
-        '471184 bytes after the header, found 470400',
-    ),
-    'one less': (TEST_LABELS, lambda b: packed(2049, 100, data=bytes(99)), '100 bytes .*found 99'),
-    'one more': (TEST_LABELS, lambda b: packed(2049, 100, data=bytes(101)), '100 .*found more'),
-    'twice': (TEST_IMAGES, lambda b: b + b, '78400 bytes after the header, found more'),
-    'tail': (TEST_LABELS, lambda b: b + b'!', NOT_GZIP),
-    'web page': (TEST_LABELS, lambda b: b'<html>403</html>', NOT_GZIP),
-    'unpacked': (TEST_LABELS, gzip.decompress, NOT_GZIP),
-    'half': (TRAIN_IMAGES, lambda b: b[: len(b) // 2], CUT),
-    'no end': (TRAIN_LABELS, lambda b: b[:-4], CUT),
-    'wrong CRC': (TRAIN_LABELS, wrong_crc, 'a whole gzip file, found CRC check failed'),
-    'class 10': (TRAIN_LABELS, lambda b: packed(2049, 600, data=b'\n' * 600), 'labels .*found 10'),
-}
-
-
-@pytest.mark.parametrize('fault', FAULTS)
-def test_broken_file(own_dir, fault):
-    name, change, message = FAULTS[fault]
-    path = os.path.join(own_dir, name)
-    broken = change(content(own_dir, name))
-    with open(path, 'wb') as f:
-        f.write(broken)
-    message = re.escape(f'{path}: expected {message}').replace(r'\.\*', '.*')
-    with pytest.raises(ValueError, match=f'^{message}.*Remove the file and start again'):
-        read_small(own_dir)
-    if fault not in ('too narrow', 'other number'):  # which one file alone cannot tell
-        with open(path, 'rb') as f, pytest.raises(ValueError, match=f'^{message}'):
-            extract(name, f)
-    assert content(own_dir, name) == broken
-
-
-def test_a_disk_that_fails():
-    """It is not the file that is to blame."""
-
-    class Failing(io.BytesIO):
-        def read(self, size=-1):
-            raise OSError(errno.EIO, 'Input/output error')
-
-    for name in NAMES:
-        with pytest.raises(OSError, match='Input/output error'):
-            extract(name, Failing())
-
-
-def extract(name, f):
-    return (input_data.extract_images if 'images' in name else input_data.extract_labels)(f)
-
-
-def zeros(gigabytes, magic, *shape):
-    """A header with gigabytes behind it, soon made and small."""
-    return packed(magic, *shape) + gzip.compress(bytes(1 << 24)) * (gigabytes * 64)
-
-
-@pytest.mark.parametrize(
-    ('name', 'broken', 'message'),
-    [
-        (TRAIN_IMAGES, lambda: zeros(10, 0), 'magic number 2051, found 0'),
-        (TRAIN_IMAGES, lambda: zeros(10, 2051, 600, 28, 28), '470400 bytes .*found more'),
-        (TRAIN_LABELS, lambda: zeros(10, 2049, 600), '600 bytes .*found more'),
-        (TRAIN_IMAGES, lambda: zeros(10, 2051, 2**32 - 1, 28, 28), r'promises at most \d+ bytes'),
-        (TRAIN_IMAGES, lambda: zeros(1, 2051, 500000, 28, 28), '392000000 bytes .* found more'),
-        (TRAIN_LABELS, lambda: zeros(1, 2049, 400000000), '400000000 bytes .*found more'),
-        (TRAIN_LABELS, lambda: packed(2049, 2**32 - 1, data=bytes(9)), 'promises at most'),
-        (TRAIN_LABELS, lambda: packed(2049, 400000000, data=bytes(9)), '400000000 .*found 9'),
-    ],
-    ids=range(8),
-)
-def test_memory_is_not_wasted_on_broken_files(own_dir, name, broken, message):
-    path = os.path.join(own_dir, name)
-    with open(path, 'wb') as f:
-        f.write(broken())
-    code = """if True:
-        import resource, sys, input_data, psutil
-        folder, path, kind = sys.argv[1:]
-        limit = psutil.Process().memory_info().vms + 100 * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        with open(path, 'rb') as f:
-            for read, source in (
-                (input_data.read_data_sets, folder), (getattr(input_data, kind), f)
-            ):
-                try:
-                    read(source)
-                except ValueError as error:
-                    print(error)
-    """
-    kind = 'extract_images' if 'images' in name else 'extract_labels'
-    command = [sys.executable, '-c', code, own_dir, path, kind]
-    said = subprocess.check_output(command, cwd=ROOT, timeout=30).decode().splitlines()
-    assert len(said) == 2
-    for line in said:
-        assert re.match(f'{path}: expected .*{message}', line)
-
-
-EDITS = st.lists(
-    st.tuples(
-        st.sampled_from(['cut', 'insert', 'delete', 'overwrite', 'flip']),
-        st.one_of(st.integers(0, 20), st.integers(0, 2**16)),
-        st.binary(min_size=1, max_size=8),
-    ),
-    max_size=3,
-)
-
-
-def edited(data, edits):
-    data = bytearray(data)
-    for kind, position, piece in edits:
-        position %= len(data) + 1
-        end = position + len(piece)
-        if kind == 'flip':
-            piece = bytes(byte ^ bits for byte, bits in zip(data[position:end], piece))
-        data[position : {'cut': len(data), 'insert': position}.get(kind, end)] = (
-            b'' if kind in ('cut', 'delete') else piece
-        )
-    return bytes(data)
-
-
-def test_whatever_a_file_holds_one_kind_of_error_comes_out(tiny_files):
-    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(NAMES), EDITS, EDITS)
-    def check(name, inside, outside):
-        content = edited(gzip.decompress(tiny_files[name]), inside)
-        broken = edited(gzip.compress(content, 1), outside)
-        said = None
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(folder, {**tiny_files, name: broken})
-            try:
-                input_data.read_data_sets(folder, validation_size=0)
-            except ValueError as error:
-                said = str(error)
-            assert sorted(os.listdir(folder)) == sorted(NAMES)
-        try:
-            array = extract(name, io.BytesIO(broken))
-        except ValueError as error:
-            message = str(error)
-            assert message.startswith('IDX data: expected ')
-            assert said is not None
-            assert said.startswith(f'{os.path.join(folder, name)}: expected ')
-        else:
-            # What remains is what only both files together tell.
-            assert said is None or 'one for each image' in said or 'images of 28 x 28' in said
-            assert gzip.decompress(broken).endswith(array.tobytes())
-
-    check()
-
-
-# TensorFlow 1.15 itself uses what Python has deprecated since.
-uses_tensorflow = pytest.mark.filterwarnings('ignore::DeprecationWarning')
-
-
-# What follows is how public code written for the original uses it.
-
-
-@pytest.mark.parametrize('name', ['{}', '{}/', '{}//'])
-def test_arguments_by_position(small_dir, name):
-    mnist = input_data.read_data_sets(name.format(small_dir), False, True, np.uint8, False, 100, 1)
-    assert mnist.train.images.shape == (500, 28, 28, 1)
-    assert mnist.train.labels.shape == (500, 10)
+def test_arguments_by_position(small_dir):
+    mnist = input_data.read_data_sets(small_dir + '/', False, True, np.uint8, False, 100, 1)
     assert mnist.validation.num_examples == 100
-    assert mnist.train.next_batch(10, False, False)[0].shape == (10, 28, 28, 1)
-
-
-def test_loops_over_epochs(mnist_dir):
-    mnist = input_data.read_data_sets(mnist_dir, one_hot=True)
-    seen = np.zeros(10)
-    for epoch in range(3):
-        assert mnist.train.epochs_completed == max(0, epoch - 1)
-        for _ in range(int(mnist.train.num_examples / 100)):
-            batch_xs, batch_ys = mnist.train.next_batch(batch_size=100)
-            assert batch_xs.reshape((100, 28, 28)).max() <= 1
-            seen += batch_ys.sum(axis=0)
-    np.testing.assert_array_equal(seen, 3 * mnist.train.labels.sum(axis=0))
-
-
-def test_nearest_neighbour(mnist_dir):
-    mnist = input_data.read_data_sets(mnist_dir, one_hot=True, validation_size=0)
-    known, classes = mnist.train.next_batch(5000)
-    images, labels = mnist.test.next_batch(200)
-    found = [classes[np.abs(known - image).sum(axis=1).argmin()].argmax() for image in images]
-    assert (found == labels.argmax(axis=1)).all()
-
-
-def test_k_means_over_all_images(mnist_dir):
-    mnist = input_data.read_data_sets(mnist_dir)
-    full_data_x = mnist.train.images
-    centroids = np.array([full_data_x[mnist.train.labels == digit][0] for digit in range(10)])
-    distances = ((mnist.test.images[:256, np.newaxis] - centroids) ** 2).sum(axis=2)
-    assert (distances.argmin(axis=1) == mnist.test.labels[:256]).all()
-    together = np.concatenate([mnist.train.images, mnist.validation.images])
-    assert together.shape == (6000, 784)
+    assert mnist.train.labels.shape == (500, 10)
+    images, _ = mnist.train.next_batch(10, False, False)
+    assert (images.shape, images.dtype) == ((10, 28, 28, 1), np.uint8)
 
 
 @pytest.mark.parametrize('before', [0, 1])
@@ -579,101 +248,368 @@ def test_images_and_labels_changed_in_place(small_dir, before):
     for _ in range(before):
         mnist.train.next_batch(50)
     mnist.train.images[mnist.train.images > 0.5] = 7
-    mnist.train.images[:] -= 1
     mnist.train.labels[:] *= 2
     for _ in range(20):
         images, labels = mnist.train.next_batch(50)
-        assert (images[images > 0] == 6).all()
-        assert (images == 6).any()
+        assert set(images[images > 0.5]) == {7}
         assert (labels.sum(axis=1) == 2).all()
-    assert 0.9 < mnist.validation.images.max() <= 1
 
 
-def test_data_set_of_chosen_digits(small_dir):
-    train = read_small(small_dir).train
-    zeros_and_ones = train.labels < 2
-    images = train.images[zeros_and_ones]
-    data = input_data.DataSet(images, train.labels[zeros_and_ones], dtype=np.uint8, reshape=False)
-    assert data.num_examples == zeros_and_ones.sum()
-    assert set(data.next_batch(data.num_examples)[1]) == {0, 1}
-    np.testing.assert_array_equal(data.images, images)
+NOT_GZIP = 'a whole gzip file, found Not a gzipped file'
+CUT = 'a whole gzip file, found Compressed file ended before'
+ZEROS = bytes(600 * 784)
+# Of the file: its name, what happens to its bytes, what was expected and found.
+FAULTS = {
+    'empty': (TRAIN_IMAGES, lambda b: b'', 'a header of 16 bytes, found 0'),
+    'short': (TEST_LABELS, lambda b: packed(2049), 'a header of 8 bytes, found 4'),
+    'labels': (TRAIN_IMAGES, lambda b: packed(2049, 9, 28, 28), 'magic number 2051, found 2049'),
+    'no rows': (TEST_IMAGES, lambda b: packed(2051, 9, 0, 28), 'at least 1 .*[9, 0, 28]'),
+    'narrow': (TRAIN_IMAGES, lambda b: packed(2051, 784, 24, 25, data=ZEROS), '.* 28.*[24, 25]'),
+    'fewer': (TRAIN_LABELS, lambda b: packed(2049, 599, data=bytes(599)), '600 labels, .*599'),
+    'lie': (TRAIN_IMAGES, lambda b: packed(2051, 601, 28, 28, data=ZEROS), '471184 .*470400'),
+    'one more': (TEST_LABELS, lambda b: packed(2049, 100, data=bytes(101)), '100 bytes .*more'),
+    'tail': (TEST_LABELS, lambda b: b + b'!', NOT_GZIP),
+    'web page': (TEST_LABELS, lambda b: b'<html>403</html>', NOT_GZIP),
+    'half': (TRAIN_IMAGES, lambda b: b[: len(b) // 2], CUT),
+    'no end': (TRAIN_LABELS, lambda b: b[:-4], CUT),
+    'garbled': (TRAIN_LABELS, lambda b: b[:20] + bytes(9) + b[29:], 'a whole gzip file'),
+    'no CRC': (TRAIN_LABELS, lambda b: b[:-8] + bytes(4) + b[-4:], '.*CRC check failed'),
+    'class 10': (TRAIN_LABELS, lambda b: packed(2049, 600, data=b'\n' * 600), 'labels .*10'),
+}
 
 
-def classifier(tf, x, one_hot):
-    """Softmax regression as public code has it; return label placeholder, loss and accuracy."""
-    logits = tf.matmul(x, tf.Variable(tf.zeros([784, 10]))) + tf.Variable(tf.zeros([10]))
-    if one_hot:
-        y = tf.placeholder('float', [None, 10])
-        cost = -tf.reduce_sum(y * tf.log(tf.nn.softmax(logits)), axis=1)
-        digit = tf.argmax(y, 1)
+@pytest.mark.parametrize(('name', 'change', 'message'), FAULTS.values(), ids=FAULTS)
+def test_broken_file(own_dir, name, change, message):
+    broken = change(content(own_dir, name))
+    write_files(own_dir, {name: broken})
+    message = re.escape(f'{os.path.join(own_dir, name)}: expected {message}').replace(r'\.\*', '.*')
+    with pytest.raises(ValueError, match=f'^{message}.* Remove it') as caught:
+        read_small(own_dir)
+    assert repr(pickle.loads(pickle.dumps(caught.value))) == repr(caught.value)
+    assert content(own_dir, name) == broken
+
+
+START, LENGTH = st.integers(0, 9999), st.sampled_from([0, 1, 8, 1 << 20])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(NAMES), START, LENGTH, st.binary(max_size=8), st.booleans())
+def test_whatever_a_file_holds_a_valueerror_comes_out(tiny_files, name, start, length, piece, out):
+    data = tiny_files[name] if out else gzip.decompress(tiny_files[name])
+    start %= len(data)
+    data = data[:start] + piece + data[start + length :]
+    data = data if out else gzip.compress(data, 1)
+    try:
+        array = extract(name, io.BytesIO(data))
+    except ValueError as error:
+        assert str(error).startswith('IDX data: expected ')  # noqa: PT017
     else:
-        y = digit = tf.placeholder(tf.int64, [None])
-        cost = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
-    correct = tf.equal(tf.argmax(logits, 1), digit)
-    return y, tf.reduce_mean(cost), tf.reduce_mean(tf.cast(correct, tf.float32))
+        assert gzip.decompress(data).endswith(array.tobytes())
 
 
-@uses_tensorflow
-@pytest.mark.parametrize('one_hot', [False, True])
-def test_classifiers_that_are_saved_and_restored(tf, mnist_dir, tmp_path, one_hot):
-    mnist = input_data.read_data_sets(mnist_dir, one_hot=one_hot)
-    with tf.Graph().as_default(), tf.Session() as sess:
-        x = tf.placeholder('float', [None, 784])
-        y, cost, accuracy = classifier(tf, x, one_hot)
-        optimizer = tf.train.GradientDescentOptimizer(0.1).minimize(cost)
-        saver = tf.train.Saver()
-        sess.run(tf.global_variables_initializer())
-        for _ in range(mnist.train.num_examples // 100 * 5):
-            batch_xs, batch_ys = mnist.train.next_batch(100)
-            sess.run(optimizer, feed_dict={x: batch_xs, y: batch_ys})
-        path = saver.save(sess, str(tmp_path / 'model.ckpt'))
-        sess.run(tf.global_variables_initializer())
-        test = {x: mnist.test.images, y: mnist.test.labels}
-        assert accuracy.eval(test) < 0.5
-        saver.restore(sess, path)
-        assert accuracy.eval(test) > 0.95
-        validation = {x: mnist.validation.images[:256], y: mnist.validation.labels[:256]}
-        assert accuracy.eval(validation) > 0.95
+LIARS = [
+    (TRAIN_IMAGES, packed(0), 'magic number 2051, found 0'),
+    (TRAIN_IMAGES, packed(2051, 600, 28, 28), '470400 bytes .*found more'),
+    (TRAIN_LABELS, packed(2049, (1 << 29) + 1), 'at most 536870912 .*found 536870913'),
+    (TRAIN_IMAGES, packed(2051, 2**31, 2**31, 4), 'at most 536870912 .*found 18446744'),
+]
 
 
-@uses_tensorflow
-def test_autoencoder(tf, mnist_dir):
-    mnist = input_data.read_data_sets(mnist_dir, one_hot=True)
-    with tf.Graph().as_default(), tf.Session() as sess:
-        x = tf.placeholder('float', [None, 784])
-        encoder = tf.Variable(tf.random_normal([784, 32], stddev=0.05, seed=1))
-        decoder = tf.Variable(tf.random_normal([32, 784], stddev=0.05, seed=2))
-        decoded = tf.nn.sigmoid(tf.matmul(tf.nn.relu(tf.matmul(x, encoder)), decoder))
-        cost = tf.reduce_mean(tf.pow(x - decoded, 2))
-        optimizer = tf.train.AdamOptimizer(0.003).minimize(cost)
-        sess.run(tf.global_variables_initializer())
-        before = sess.run(cost, feed_dict={x: mnist.test.images[:10]})
-        for _ in range(100):
-            batch_xs, _ = mnist.train.next_batch(256)
-            sess.run(optimizer, feed_dict={x: batch_xs})
-        assert sess.run(cost, feed_dict={x: mnist.test.images[:10]}) < before / 2
+@pytest.mark.parametrize(('name', 'header', 'message'), LIARS, ids=range(4))
+def test_files_that_lie_cost_little_memory(name, header, message):
+    broken = header + gzip.compress(bytes(1 << 24)) * 64  # a gigabyte
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f'^IDX data: expected {message}'):
+            extract(name, io.BytesIO(broken))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 24
 
 
-@uses_tensorflow
-def test_rows_for_a_recurrent_network(tf, mnist_dir):
-    mnist = input_data.read_data_sets(mnist_dir, one_hot=True)
-    with tf.Graph().as_default(), tf.Session() as sess:
-        x = tf.placeholder('float', [None, 28, 28])
-        state = tf.zeros([tf.shape(x)[0], 8])
-        weights = tf.Variable(tf.random_normal([36, 8], seed=1))
-        for row in tf.unstack(x, 28, 1):
-            state = tf.tanh(tf.matmul(tf.concat([row, state], 1), weights))
-        sess.run(tf.global_variables_initializer())
-        batch_x, _ = mnist.train.next_batch(128)
-        assert sess.run(state, {x: batch_x.reshape((128, 28, 28))}).shape == (128, 8)
-        test_data = mnist.test.images[:128].reshape((-1, 28, 28))
-        assert sess.run(state, {x: test_data}).shape == (128, 8)
+def test_only_the_bundled_digits_are_said_to_be_them(tmp_path, mnist_dir):
+    for pack in (bytes, lambda data: gzip.compress(gzip.decompress(data), 1)):
+        copies = {name: pack(content(input_data.SAMPLE_DIR, name)) for name in NAMES}
+        write_files(tmp_path, copies)
+        _, note = input_data.read_mnist_or_bundled_digits(str(tmp_path))
+        assert note == ' (bundled digits, not MNIST)'
+    mnist, note = input_data.read_mnist_or_bundled_digits(mnist_dir, seed=4)
+    same = input_data.read_data_sets(mnist_dir, one_hot=True, seed=4)
+    assert_same(mnist.train.next_batch(50), same.train.next_batch(50))
+    assert note == ''
 
 
-def test_noise_against_digits(mnist_dir):
-    """What adversarial networks draw: images alone, from -1 to 1, to a placeholder's shape."""
-    mnist = input_data.read_data_sets(mnist_dir, reshape=False, validation_size=0).train
-    images = mnist.next_batch(64)[0] * 2 - 1
-    assert (images.shape, images.dtype) == ((64, 28, 28, 1), 'float32')
-    assert images.min() == -1
-    assert 0.9 < images.max() <= 1
+def test_bundled_digits_stand_in_where_nothing_was_wanted(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('https_proxy', REFUSING)  # no network
+    monkeypatch.setattr(input_data, 'DATA_DIR', str(tmp_path))
+    mnist, note = input_data.read_mnist_or_bundled_digits(seed=4)
+    same = input_data.read_data_sets(input_data.SAMPLE_DIR, one_hot=True, seed=4)
+    assert_same(mnist.train.next_batch(50), same.train.next_batch(50))
+    assert note == ' (bundled digits, not MNIST)'
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert all(f'{mirror}{NAMES[0]}: ' in err for mirror in input_data.MIRRORS)
+    assert 'bundled digits stand in' in err
+    with pytest.raises(OSError, match='MNIST is not in'):
+        input_data.read_mnist_or_bundled_digits(str(tmp_path))
+    write_files(tmp_path, {TEST_LABELS: bytes(input_data.MNIST_FILES[TEST_LABELS][0])})
+    with pytest.raises(OSError, match='MNIST is not in'):
+        input_data.read_mnist_or_bundled_digits()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        with contextlib.suppress(OSError):  # who asks may hang up
+            self.server.answer(self, self.server.files[self.path.rpartition('/')[2]])
+
+    def send(self, body, length=None, status=200, encoding='identity'):
+        self.send_response(status)
+        if length != 0:
+            self.send_header('Content-Length', str(length or len(body)))
+        self.send_header('Content-Encoding', encoding)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def mirror(monkeypatch, tiny_files):
+    """Return a function that adds a mirror on this machine; MNIST is `tiny_files` then."""
+    known = {name: (len(d), hashlib.sha256(d).hexdigest()) for name, d in tiny_files.items()}
+    monkeypatch.setattr(input_data, 'MNIST_FILES', known)
+    monkeypatch.setattr(input_data, 'MIRRORS', ())
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with contextlib.ExitStack() as ends:
+
+        def add(answer=Handler.send, files=tiny_files):
+            server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+            server.answer, server.files, server.asked = answer, files, []
+            server.url = 'http://127.0.0.1:%d/mnist/' % server.server_port
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            ends.callback(server.server_close)
+            ends.callback(server.shutdown)
+            input_data.MIRRORS += (server.url,)
+            return server
+
+        yield add
+
+
+def read_tiny(folder, source_url=''):
+    return input_data.read_data_sets(str(folder), validation_size=10, source_url=source_url)
+
+
+def assert_whole(folder, files):
+    assert {name: content(folder, name) for name in os.listdir(folder)} == files
+
+
+# Of a host: what it does, and what is said of it.
+LIES = {
+    'status 403': (lambda handler, body: handler.send(b'sorry', status=403), '403 .*Forbidden'),
+    'web page': (lambda handler, body: handler.send(b'<html>'), r'expected \d+ .*found 6, '),
+    'truncated': (lambda handler, body: handler.send(body[:-9], length=len(body)), r'.*\d+ bytes'),
+    'unannounced': (lambda handler, body: handler.send(body[:-9], length=0), r'.*\d+ bytes'),
+    'more': (lambda handler, body: handler.send(body + bytes(1 << 22), length=0), '.*more'),
+    'wrong': (lambda handler, body: handler.send(body[:-1] + b'?'), 'expected .*SHA-256'),
+    'silent': (lambda handler, body: time.sleep(5), '.*timed out'),
+    'stalled': (lambda h, body: h.send(body[:-9], len(body)) or time.sleep(5), '.*timed out'),
+}
+
+
+@pytest.mark.parametrize('lie', LIES)
+def test_the_next_mirror_is_asked(mirror, tiny_files, lie, tmp_path, monkeypatch, capfd):
+    if lie in ('silent', 'stalled'):
+        monkeypatch.setattr(input_data, 'TIMEOUT', 1)
+    first = mirror(LIES[lie][0])
+    second = mirror(lambda handler, body: handler.send(body, encoding='gzip'))  # as some mark .gz
+    assert read_tiny(tmp_path).train.num_examples == 50
+    assert_whole(tmp_path, tiny_files)
+    assert first.asked == ['/mnist/' + NAMES[0]]
+    assert second.asked == ['/mnist/' + name for name in NAMES]
+    assert capfd.readouterr() == ('', '')
+
+
+def test_no_mirror_works(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(input_data, 'TIMEOUT', 0.5)
+    expected = {mirror(answer).url: reason for answer, reason in LIES.values()}
+    expected[REFUSING] = '.*refused'
+    input_data.MIRRORS = tuple(expected)
+    with pytest.raises(OSError, match='MNIST is not in') as caught:
+        read_tiny(tmp_path)
+    said = str(caught.value)
+    for url, reason in expected.items():
+        assert re.search(f'^  {url}{NAMES[0]}: {reason}', said, re.MULTILINE)
+    for name in (str(tmp_path), *NAMES, f'--data_dir {input_data.SAMPLE_DIR}'):
+        assert name in said
+    assert repr(pickle.loads(pickle.dumps(caught.value))) == repr(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('slash', ['', '/'])
+def test_another_source_has_other_sizes(mirror, tmp_path, slash):
+    part = write_mnist(tmp_path / 'part', 77, 33)
+    other = mirror(files={name: content(part, name) for name in NAMES})
+    os.remove(os.path.join(part, TEST_IMAGES))
+    for folder in (part, tmp_path / 'new' / 'folder'):
+        mnist = read_tiny(folder, other.url + 'other' + slash)
+        assert [data.num_examples for data in mnist] == [67, 10, 33]
+        assert_whole(folder, other.files)
+    assert other.asked == ['/mnist/other/' + name for name in (TEST_IMAGES, *NAMES)]
+
+
+@pytest.mark.parametrize('lie', ['web page', 'truncated', 'unannounced', 'more', 'wrong'])
+@pytest.mark.parametrize('name', [TRAIN_IMAGES, TRAIN_LABELS])
+def test_another_source_is_checked(mirror, tiny_files, lie, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(input_data, 'LARGEST_FILE', 1 << 20)
+    files = {each: tiny_files[each] for each in NAMES if each != name}
+    write_files(tmp_path, files)
+    url = mirror(LIES[lie][0]).url + 'other/'
+    with pytest.raises(OSError, match=f'  {url}{name}: '):
+        read_tiny(tmp_path, url)
+    assert_whole(tmp_path, files)
+
+
+def test_proxy_of_the_environment(mirror, tmp_path, monkeypatch):
+    proxy = mirror()
+    monkeypatch.setenv('http_proxy', proxy.url)
+    read_tiny(tmp_path, 'http://mirror.invalid')
+    assert proxy.asked == ['http://mirror.invalid/' + name for name in NAMES]
+
+
+def test_only_missing_files_are_downloaded(mirror, tiny_files, tmp_path):
+    there = {**tiny_files, TEST_LABELS: packed(2049, 20, data=bytes(20))}
+    write_files(tmp_path, there)
+    os.remove(tmp_path / TRAIN_LABELS)
+    paths = [tmp_path / name for name in os.listdir(tmp_path)]
+    before = [(os.stat(path).st_ino, os.stat(path).st_mtime_ns) for path in paths]
+    only = mirror()
+    input_data.MNIST_FILES[TEST_LABELS] = len(there[TEST_LABELS]), 'of other content'
+    read_tiny(tmp_path, only.url.rstrip('/'))
+    assert only.asked == ['/mnist/' + TRAIN_LABELS]
+    assert_whole(tmp_path, there)
+    assert before == [(os.stat(path).st_ino, os.stat(path).st_mtime_ns) for path in paths]
+
+
+def test_mnist_is_not_mixed_into_another_data_set(mirror, own_dir):
+    only, path = mirror(), os.path.join(own_dir, TRAIN_IMAGES)
+    for name in (TRAIN_LABELS, TEST_IMAGES, TEST_LABELS):
+        os.remove(os.path.join(own_dir, name))
+    sizes = f'{input_data.MNIST_FILES[TRAIN_IMAGES][0]} bytes, found {os.path.getsize(path)}'
+    with pytest.raises(ValueError, match=f'^{path}: .*{sizes}.*{TRAIN_LABELS}'):
+        read_tiny(own_dir)
+    assert os.listdir(own_dir) == [TRAIN_IMAGES]
+    assert only.asked == []
+
+
+def test_a_file_that_appears_meanwhile_is_kept(mirror, tiny_files, tmp_path):
+    mine = {**tiny_files, TEST_LABELS: packed(2049, 20, data=bytes(20))}
+    mirror(lambda handler, body: write_files(tmp_path, mine) or handler.send(body))
+    read_tiny(tmp_path)
+    assert_whole(tmp_path, mine)
+
+
+def start(folder, url):
+    """Start a process that reads from a folder."""
+    code = 'import sys, input_data; input_data.read_data_sets(sys.argv[1], source_url=sys.argv[2])'
+    return subprocess.Popen([sys.executable, '-c', code, str(folder), url], cwd=ROOT)
+
+
+def test_two_processes_in_one_folder(mirror, tiny_files, tmp_path, monkeypatch):
+    def answer(handler, body):
+        handler.send(body[:9], length=len(body))
+        while len(os.listdir(tmp_path)) < 2:  # a file of each process
+            time.sleep(0.01)
+        handler.wfile.write(body[9:])
+
+    monkeypatch.setattr(input_data, 'TIMEOUT', 60)
+    url = mirror(answer).url + 'other'
+    process = start(tmp_path, url)
+    read_tiny(tmp_path, url)
+    assert process.wait(60) == 0
+    assert_whole(tmp_path, tiny_files)
+
+
+def test_a_killed_download_is_completed_by_the_next_run(mirror, tiny_files, tmp_path):
+    def answer(handler, body):
+        if len(only.asked) != 2:
+            return handler.send(body)
+        handler.send(body[:-9], length=len(body))
+        while len(os.listdir(tmp_path)) < 2:
+            time.sleep(0.01)
+        process.kill()
+
+    only = mirror(answer)
+    process = start(tmp_path, only.url + 'other')
+    assert process.wait(60) != 0
+    assert set(os.listdir(tmp_path)) & set(NAMES) == {NAMES[0]}
+    read_tiny(tmp_path)
+    assert {name: content(tmp_path, name) for name in NAMES} == tiny_files
+
+
+def test_ctrl_c_leaves_no_part_of_a_file(mirror, tmp_path):
+    def answer(handler, body):
+        handler.send(body[:-9], length=len(body))
+        while not os.listdir(tmp_path):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    mirror(answer)
+    with pytest.raises(KeyboardInterrupt):
+        read_tiny(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_permissions_are_the_umasks(mirror, tmp_path):
+    pytest.importorskip('pwd')  # Windows has other permissions
+    mirror()
+    before = os.umask(0o027)
+    try:
+        read_tiny(tmp_path / 'new')
+    finally:
+        os.umask(before)
+    assert os.stat(tmp_path / 'new').st_mode & 0o777 == 0o750
+    assert os.stat(tmp_path / 'new' / TEST_LABELS).st_mode & 0o777 == 0o640
+
+
+THERE = {
+    'a folder': os.mkdir,
+    'a dangling link': lambda path: os.symlink('nowhere', path),
+    'an unreadable file': lambda path: os.close(os.open(path, os.O_CREAT, 0)),
+    'nothing, in a read-only folder': lambda path: None,
+}
+
+
+@pytest.mark.parametrize('there', THERE)
+def test_what_cannot_be_read_or_stored_is_named(mirror, tiny_files, tmp_path, there):
+    pytest.importorskip('pwd')  # Windows has other permissions
+    mirror()
+    read_tiny(tmp_path)  # imports what another user might not read
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, TEST_LABELS)
+        write_files(folder, {name: tiny_files[name] for name in NAMES if name != TEST_LABELS})
+        THERE[there](path)
+        os.chmod(folder, 0o555)
+        os.seteuid(user or 65534)  # the administrator may do everything
+        try:
+            with pytest.raises(OSError, match=path) as caught:
+                read_tiny(folder)
+        finally:
+            os.seteuid(user)
+            os.chmod(folder, 0o755)
+    assert caught.value.errno
+    assert caught.value.filename.startswith(path)
+
+
+def test_progress_bar_on_a_terminal(mirror, tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    mirror()
+    read_tiny(tmp_path)
+    for name in NAMES:
+        assert f'{name}: 100%' in terminal.getvalue()

@@ -19,7 +19,6 @@ import argparse
 import gzip
 import os
 import struct
-import tempfile
 
 import numpy as np
 
@@ -211,33 +210,20 @@ def save(path, array):
         zipped.write(header + array.tobytes())
 
 
-def save_splits(folder):
-    """Draw all digits and write the four files into a folder."""
-    random = np.random.RandomState(SEED)
-    for split, count in SPLITS:
-        images, labels = make_split(random, count)
-        save(os.path.join(folder, f'{split}-images-idx3-ubyte.gz'), images)
-        save(os.path.join(folder, f'{split}-labels-idx1-ubyte.gz'), labels)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--out', default=FOLDER, help='a new folder for the files (default: that of this script)'
     )
     out = parser.parse_args().out
-    try:
-        os.makedirs(out, exist_ok=True)
-        if os.listdir(out) and not os.path.samefile(out, FOLDER):
-            parser.error(f'argument --out: {out}: expected an empty folder, found files in it')
-        # They take their places when all are whole.
-        with tempfile.TemporaryDirectory(prefix='.make-', dir=out) as private:
-            save_splits(private)
-            for name in os.listdir(private):
-                os.replace(os.path.join(private, name), os.path.join(out, name))
-    except OSError as error:
-        message = f'{out}: expected a folder to write to, found: {error.strerror}'
-        parser.error(f'argument --out: {message}')
+    os.makedirs(out, exist_ok=True)
+    if os.listdir(out) and not os.path.samefile(out, FOLDER):
+        parser.error(f'argument --out: {out}: expected an empty folder, found files in it')
+    random = np.random.RandomState(SEED)
+    for split, count in SPLITS:
+        images, labels = make_split(random, count)
+        save(os.path.join(out, f'{split}-images-idx3-ubyte.gz'), images)
+        save(os.path.join(out, f'{split}-labels-idx1-ubyte.gz'), labels)
 
 
 if __name__ == '__main__':
