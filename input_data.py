@@ -364,7 +364,7 @@ def _download(url, path, known):
         if not os.path.lexists(path):  # whoever has put one there meanwhile keeps it
             os.replace(part, path)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error).rpartition('Caused by ')[2]) from None  # not its wrappings
     finally:
         if os.path.exists(part):
             os.remove(part)

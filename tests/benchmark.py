@@ -1,4 +1,4 @@
-"""Compare the scripts with the tutorial page's plain code, and with PyTorch, on this machine.
+"""Compare the scripts with the tutorial's plain code, and with PyTorch, on this machine.
 
 python tests/benchmark.py --python TF1/bin/python --python TORCH/bin/python
 
@@ -23,8 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
-ORIGINAL = 'tensorflow.examples.tutorials.mnist.input_data'  # in TensorFlow 1 alone
+HERE = Path(__file__).resolve().parent
+ORIGINAL = 'tensorflow.examples.tutorials.mnist.input_data'  # not in TensorFlow 2, which gets ours
 MEGABYTE = 2**20 if sys.platform == 'darwin' else 2**10  # in the units of ru_maxrss
 FIGURES = {  # labels for who is measured, and units
     'steps': ('100 steps of {}', 's'),
@@ -34,12 +34,12 @@ FIGURES = {  # labels for who is measured, and units
     'read': ('Reading {}', 's'),
     'added': ('Memory taken up by {}', 'MB'),
     'batches': ('5,500 batches of 100 from {}', 's'),
-    'slowest': ('Slowest of these batches from {}', 'ms'),
+    'slowest': ('Slowest batch of 100 from {}', 'ms'),
 }
 
 
 def page(data_dir, deep, max_steps):
-    """The page's convolutional network, softmax twice, or its softmax regression, in plain code."""
+    """The tutorial's code: its convolutional network, softmax twice, or its softmax regression."""
     import tensorflow.compat.v1 as tf
 
     tf.disable_eager_execution()
@@ -48,7 +48,7 @@ def page(data_dir, deep, max_steps):
     x = tf.placeholder(tf.float32, shape=[None, 784])
     y_ = tf.placeholder(tf.float32, shape=[None, 10])
     if deep:
-        from mnist_deep import deepnn  # whose layers are the page's
+        from mnist_deep import deepnn  # with the tutorial's layers
 
         y_conv, keep_prob = deepnn(x)
         y = tf.nn.softmax(y_conv)
@@ -102,11 +102,11 @@ def pytorch(data_dir, tuned):
 def script(name, data_dir, *flags):
     """Run a script of the project as its users do."""
     sys.argv = [name, '--data_dir', data_dir, *flags]
-    runpy.run_path(str(TESTS.parent / name), run_name='__main__')
+    runpy.run_path(str(HERE.parent / name), run_name='__main__')
 
 
 def test_after(main, *args):
-    """Let `main` train for one step; report seconds of its test: all that its session then runs."""
+    """Let `main` train one step; report seconds from its session's first run for the test on."""
     import tensorflow.compat.v1 as tf
 
     original, runs = tf.Session.run, []
@@ -125,8 +125,8 @@ def test_after(main, *args):
 
 
 def reading(module, data_dir):
-    """Report what reading MNIST and drawing batches take, and by how much memory's peak rises."""
-    import tensorflow  # noqa: F401, as both have it in use
+    """Report seconds, the slowest batch's ms, and the MB by which both together raise the peak."""
+    import tensorflow  # noqa: F401, in use with both
 
     input_data = importlib.import_module(module)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -157,10 +157,9 @@ def in_steps(*call):
         line, began = '', time.perf_counter()
         for line in process.stdout:
             if line.startswith('step'):
-                seconds = time.perf_counter() - began
                 process.send_signal(signal.SIGSTOP)
                 if not line.startswith(('step 0,', 'step 100,')):
-                    yield {'steps': seconds}
+                    yield {'steps': time.perf_counter() - began}
                 began = time.perf_counter()
                 process.send_signal(signal.SIGCONT)
         raise RuntimeError(line.strip())
@@ -200,8 +199,9 @@ def compare(rounds, measure, calls, *figures):
         for who, measured in results.items():
             values = [each[name] for each in measured]
             medians.append(statistics.median(values))
-            cells = f'{medians[-1]:6.4g} {unit:2} | {f"{min(values):.4g}-{max(values):.4g}":14}'
-            print(f'{label.format(who):80} | {cells} | {medians[-1] / medians[0]:5.2f}', flush=True)
+            median, ratio = f'{medians[-1]:.4g} {unit}', medians[-1] / medians[0]
+            spread = f'{min(values):.4g}-{max(values):.4g}'
+            print(f'{label.format(who):80} | {median:>9} | {spread:>14} | {ratio:5.2f}', flush=True)
 
 
 def enlarge(data_dir, times):
@@ -214,7 +214,7 @@ def enlarge(data_dir, times):
         count = copies * int.from_bytes(data[4:8], 'big')
         with gzip.open(folder / source.name, 'wb', compresslevel=1) as f:
             f.write(data[:4] + count.to_bytes(4, 'big') + data[8:body])
-            for _ in range(copies):
+            for _ in range(copies):  # all at once, it would count in the peaks of what we start
                 f.write(data[body:])
     return str(folder)
 
@@ -225,7 +225,7 @@ def main():
     parser.add_argument('--rounds', type=int, default=5, help='turns that each one takes')
     parser.add_argument('--scale', action='store_true', help='read up to 600,000 images, too')
     args = parser.parse_args()
-    data_dir = os.environ.get('MNIST_DATA_DIR') or str(TESTS.parent / 'MNIST_data')
+    data_dir = os.environ.get('MNIST_DATA_DIR') or str(HERE.parent / 'MNIST_data')
     if len(list(Path(data_dir).glob('*-ubyte.gz'))) < 4:
         sys.exit(f'benchmark: error: {data_dir}: MNIST is not there; set MNIST_DATA_DIR')
     libraries = {}
@@ -233,13 +233,13 @@ def main():
         libraries.update(find_libraries(path))
     print('; '.join([describe_machine(), *libraries]))
     print(f'Medians of {args.rounds} rounds; each ratio is to the nearest line above it with 1.00.')
-    print(f'{"what":80} | {"median":9} | lowest-highest | ratio')
+    print(f'{"what":80} | {"median":>9} | lowest-highest | ratio')
     for name in ('TensorFlow 1', 'TensorFlow 2', 'PyTorch'):
         if not any(library.startswith(name) for library in libraries):
             print(f'{name:80} | left out: no Python here has it; name one with --python')
-    path = f'{TESTS}{os.pathsep}{TESTS.parent}'
     with tempfile.TemporaryDirectory() as folder:
-        os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', TMPDIR=folder, PYTHONPATH=path)
+        os.environ['PYTHONPATH'] = f'{HERE}:{HERE.parent}'
+        os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', TMPDIR=folder)
         measure(libraries, data_dir, args.rounds, args.scale)
 
 
@@ -247,7 +247,7 @@ def measure(libraries, data_dir, rounds, scale):
     tensorflows = [item for item in sorted(libraries.items()) if item[0].startswith('TensorFlow')]
     deep, readers = {}, {}
     for name, python in tensorflows:
-        deep[f"the page's code on {name}"] = python, page, data_dir, True, 20000
+        deep[f"the tutorial's code on {name}"] = python, page, data_dir, True, 20000
         deep[f'mnist_deep.py on {name}'] = ours = python, script, 'mnist_deep.py', data_dir
         if name.startswith('TensorFlow 1'):
             readers[f"MNIST with {name}'s own input_data"] = python, reading, ORIGINAL, data_dir
@@ -261,11 +261,11 @@ def measure(libraries, data_dir, rounds, scale):
     for name, python in tensorflows:
         one_feed = python, test_after, 'page', data_dir, True, 1
         slices = python, test_after, 'script', 'mnist_deep.py', data_dir, '--max_steps', '1'
-        calls = {f'the page (one feed) on {name}': one_feed, f'mnist_deep.py on {name}': slices}
+        calls = {f'the tutorial (one feed) on {name}': one_feed, f'mnist_deep.py on {name}': slices}
         compare(rounds, in_whole, calls, 'test', 'peak')
         plain = python, page, data_dir, False, 1000
         ours = python, script, 'mnist_softmax.py', data_dir
-        calls = {f'the page (softmax) on {name}': plain, f'mnist_softmax.py on {name}': ours}
+        calls = {f'the tutorial (softmax) on {name}': plain, f'mnist_softmax.py on {name}': ours}
         compare(rounds, in_whole, calls, 'whole', 'peak')
     compare(rounds, in_whole, readers, 'read', 'added', 'batches', 'slowest')
     for name, python in tensorflows[-1:] if scale else []:
@@ -292,7 +292,7 @@ def describe_machine():
     cpuinfo = subprocess.getoutput('cat /proc/cpuinfo')
     cpu = [*re.findall('model name\t: (.*)', cpuinfo), 'unknown CPU'][0]
     bfloat16 = ', '.join(sorted(set(re.findall('avx512_bf16|amx_bf16', cpuinfo)))) or 'none'
-    commit = subprocess.getoutput(f'git -C "{TESTS}" describe --always --dirty')
+    commit = subprocess.getoutput(f'git -C "{HERE}" describe --always --dirty')
     return f'{cpu}; {os.cpu_count()} cores; bfloat16: {bfloat16}; commit {commit}'
 
 

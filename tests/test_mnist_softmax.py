@@ -1,7 +1,6 @@
 """Softmax regression: its graph, a step against NumPy, what the script prints and keeps."""
 
 import functools
-import os
 import re
 import shlex
 import sys
@@ -98,26 +97,6 @@ def test_tensorboard_shows_loss_weights_and_graph(train, tmp_path):
         assert (image.step, image.height, image.width) == (21, 28, 28)
     scopes = {node.name.split('/')[0] for node in found.Graph().node}
     assert scopes == {*('x', 'y_', 'softmax', 'loss', 'gradient_descent', 'accuracy', 'summaries')}
-
-
-@pytest.mark.parametrize(
-    ('flag', 'value', 'message'),
-    [
-        ('--max_steps', '0', 'argument --max_steps: expected 1 or more, found 0'),
-        ('--max_steps', 'many', 'argument --max_steps: .*many'),
-        ('--log_dir', '{}/logs', '--log_dir: {}/logs: expected a folder to write to, found: Not a'),
-        ('--log_dir', '{}', '--log_dir: {}: expected a folder to write to, found: File exists'),
-        ('--data_dir', '{}', '.*{}'),
-    ],
-)
-def test_what_makes_no_sense_ends_in_one_message(flag, value, message, refused, tmp_path):
-    """Before anything is read, downloaded or written."""
-    file = tmp_path / 'file'
-    file.write_text('mine')
-    args = '--data_dir', tmp_path / 'none', flag, value.format(file)
-    assert re.match(message.format(file), refused(mnist_softmax, *args))
-    assert os.listdir(str(tmp_path)) == ['file']
-    assert file.read_text() == 'mine'
 
 
 def test_a_broken_file_ends_in_one_message(own_dir, refused):
