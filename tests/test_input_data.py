@@ -15,13 +15,10 @@ import tempfile
 import threading
 import time
 import tracemalloc
-import types
 
 import numpy as np
 import pytest
 from conftest import content, digits, packed, write_files, write_mnist
-from hypothesis import given, settings
-from hypothesis.strategies import binary, booleans, integers, sampled_from
 
 import input_data
 from input_data import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
@@ -177,18 +174,13 @@ def test_sizes_out_of_range(small_dir):
 
 
 def test_data_set_of_ones_own(small_dir):
-    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1)
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1).copy()
     data = input_data.DataSet(images, np.array([1, 0]), seed=0)
     images[:] = 0
     expected = np.arange(24, dtype=np.float32).reshape(2, 12) * np.float32(1 / 255)
     assert_same([data.images], [expected])
     with pytest.raises(ValueError, match='2 images have 1 labels'):
         input_data.DataSet(images, np.array([1]))
-    images.setflags(write=False)
-    data = input_data.DataSet(images, np.array([1, 0]))
-    references = sys.getrefcount(images.base)
-    assert data.images.max() == 0
-    assert sys.getrefcount(images.base) < references
     train = read_small(small_dir).train
     chosen = train.labels < 2
     images, labels = train.images[chosen], train.labels[chosen]
@@ -252,9 +244,7 @@ FAULTS = {
 def test_broken_file(own_dir, name, change, message):
     broken = change(content(own_dir, name))
     write_files(own_dir, {name: broken})
-    with pytest.raises(
-        ValueError, match=f'^{own_dir}.{name}: expected {message}.* Remove it'
-    ) as caught:
+    with pytest.raises(ValueError, match=f'/{name}: expected {message}.* Remove it') as caught:
         read_small(own_dir)
     assert repr(pickle.loads(pickle.dumps(caught.value))) == repr(caught.value)
     assert content(own_dir, name) == broken
@@ -263,25 +253,6 @@ def test_broken_file(own_dir, name, change, message):
 def extract(name, data):
     f = io.BytesIO(data)
     return input_data.extract_images(f) if 'images' in name else input_data.extract_labels(f)
-
-
-@settings(max_examples=150, deadline=None)
-@given(sampled_from(NAMES), integers(0, 9999), integers(0, 9999), binary(max_size=8), booleans())
-def test_whatever_a_file_holds_a_valueerror_comes_out(tiny_files, name, start, length, piece, out):
-    data = tiny_files[name] if out else gzip.decompress(tiny_files[name])
-    data = data[: start % len(data)] + piece + data[start % len(data) + length :]
-    data = data if out else gzip.compress(data, 1)
-    try:
-        array = extract(name, data)
-    except ValueError as error:
-        assert str(error).startswith('IDX data: expected ')  # noqa: PT017
-    else:
-        assert gzip.decompress(data).endswith(array.tobytes())
-
-
-def test_a_disk_that_fails_is_not_the_files_fault():
-    with pytest.raises(OSError, match='Bad file descriptor'):
-        input_data.extract_images(types.SimpleNamespace(read=lambda size: os.read(-1, size)))
 
 
 def test_files_that_lie_cost_little_memory():
@@ -404,14 +375,13 @@ def test_the_next_mirror_is_asked(mirror, tiny_files, lie, tmp_path, monkeypatch
 
 def test_no_mirror_works(mirror, tmp_path, monkeypatch):
     monkeypatch.setattr(input_data, 'TIMEOUT', 0.5)
-    expected = {mirror(answer).url: reason for answer, reason in LIES.values()}
-    expected[REFUSING] = '.*refused'
+    expected = {REFUSING: '.*refused', **{mirror(lie).url: why for lie, why in LIES.values()}}
     input_data.MIRRORS = tuple(expected)
     with pytest.raises(OSError, match='MNIST is not in') as caught:
         read_tiny(tmp_path)
     said = str(caught.value)
-    for url, reason in expected.items():
-        assert re.search(f'^  {url}{NAMES[0]}: {reason}', said, re.MULTILINE)
+    for url, why in expected.items():
+        assert re.search(f'^  {url}{NAMES[0]}: {why}', said, re.MULTILINE)
     assert all(each in said for each in (*NAMES, str(tmp_path), input_data.SAMPLE_DIR))
     assert repr(pickle.loads(pickle.dumps(caught.value))) == repr(caught.value)
     assert os.listdir(tmp_path) == []
@@ -480,21 +450,6 @@ def start(**options):
     return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT)
 
 
-def test_two_processes_in_one_folder(mirror, tiny_files, tmp_path, monkeypatch):
-    def answer(handler, body):
-        handler.send(body[:9], length=len(body))
-        while len(os.listdir(tmp_path)) < 2:  # a file of each process
-            time.sleep(0.01)
-        handler.wfile.write(body[9:])
-
-    monkeypatch.setattr(input_data, 'TIMEOUT', 60)
-    url = mirror(answer).url + 'other'
-    process = start(train_dir=str(tmp_path), validation_size=0, source_url=url)
-    read_tiny(tmp_path, url)
-    assert process.wait(60) == 0
-    assert_whole(tmp_path, tiny_files)
-
-
 @pytest.mark.parametrize('sent', ['SIGKILL', 'SIGINT'])
 def test_a_stopped_download_is_completed_by_the_next_run(mirror, tiny_files, tmp_path, sent):
     def answer(handler, body):
@@ -514,17 +469,6 @@ def test_a_stopped_download_is_completed_by_the_next_run(mirror, tiny_files, tmp
     assert len(left) == (1 if sent == 'SIGINT' else 2)
     read_tiny(tmp_path)
     assert {name: content(tmp_path, name) for name in NAMES} == tiny_files
-
-
-def test_permissions_are_the_umasks(mirror, tmp_path):
-    pytest.importorskip('pwd')  # Windows has other permissions
-    mirror()
-    before = os.umask(0o027)
-    try:
-        read_tiny(tmp_path / 'new')
-    finally:
-        os.umask(before)
-    assert os.stat(tmp_path / 'new' / TEST_LABELS).st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize('there', ['an unreadable file', 'a dangling link', 'nothing'])

@@ -50,15 +50,8 @@ def test_one_step_against_numpy(graph):
         variables['softmax/W'].load(W, sess)
         variables['softmax/b'].load(b, sess)
         feed = {'x:0': x, 'y_:0': y_}
-        found = sess.run(
-            [
-                'softmax/logits:0',
-                'softmax/probabilities:0',
-                'loss/cross_entropy:0',
-                'accuracy/accuracy:0',
-            ],
-            feed,
-        )
+        names = 'softmax/logits', 'softmax/probabilities', 'loss/cross_entropy', 'accuracy/accuracy'
+        found = sess.run([name + ':0' for name in names], feed)
         for value, expected in zip(found, [logits, probabilities, loss, correct]):
             np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
         sess.run('gradient_descent/GradientDescent', feed)

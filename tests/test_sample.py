@@ -77,19 +77,3 @@ def test_offline_both_scripts_train_on_them_and_the_network_is_better(run_offlin
         accuracies.append(float(accuracy))
     assert 0.85 < accuracies[0] < accuracies[1], accuracies
     assert os.listdir(str(tmp_path / 'MNIST_data')) == ['sample']
-
-
-def test_a_named_folder_is_never_replaced(run_offline, tmp_path):
-    result = run_offline('mnist_softmax.py', '--data_dir', 'elsewhere')
-    assert (result.returncode, result.stdout) == (1, '')
-    first, *_, last = result.stderr.splitlines()
-    assert first == 'mnist_softmax.py: error: MNIST is not in elsewhere and cannot be downloaded:'
-    for name in (*input_data.MNIST_FILES, f'--data_dir {tmp_path}/MNIST_data/sample'):
-        assert name in last
-
-
-def test_an_incomplete_clone_names_what_is_missing(run_offline, tmp_path):
-    (tmp_path / 'MNIST_data' / 'sample' / input_data.TEST_LABELS).unlink()
-    result = run_offline('mnist_softmax.py')
-    assert (result.returncode, result.stdout) == (1, '')
-    assert input_data.TEST_LABELS in result.stderr.splitlines()[-1]
