@@ -8,6 +8,7 @@ functions and `DataSet` were in the module behind it. MNIST_data/README.md descr
 import collections
 import gzip
 import hashlib
+import io
 import os
 import sys
 import zlib
@@ -36,13 +37,11 @@ MNIST_FILES = {
 
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'MNIST_data')
 SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
-# Copies may lie anywhere, so they are known by the SHA-256 of the labels of their test set.
-SAMPLE_TEST_LABELS = 'ed767f60eacdce72d1715729108ad152425f32ec9445803cd0661a3931ca08f3'
+SAMPLE_TEST_LABELS_SHA256 = 'ed767f60eacdce72d1715729108ad152425f32ec9445803cd0661a3931ca08f3'
 
 IMAGE_SIZE = 28  # pixels, both ways
 NUM_CLASSES = 10
-
-LARGEST_FILE = 1 << 29  # bytes, packed or not; every data set in MNIST's format is smaller
+LARGEST_FILE = 1 << 29  # bytes, packed or not, that a file may have: ten times those of MNIST
 TIMEOUT = 5  # seconds to connect, and between one piece of a download and the next
 
 Datasets = collections.namedtuple('Datasets', ['train', 'validation', 'test'])
@@ -70,14 +69,14 @@ def read_data_sets(
       reshape: images as [n, 784] instead of [n, 28, 28, 1].
       validation_size: how many of the first training examples become the validation set.
       seed: of the shuffling; None for another order each time.
-      source_url: folder on the web to download from, with no checksums known if it is not MNIST's.
+      source_url: another folder on the web to download from, with no checksums known.
 
     Returns:
       `Datasets(train, validation, test)`: 55,000, 5,000 and 10,000 examples of MNIST.
 
     Raises:
       OSError: a file cannot be downloaded, stored or read.
-      ValueError: a file is not what it should be, or `validation_size` is out of range.
+      ValueError: a file or `validation_size` is not as it should be.
       TypeError: `dtype` is neither float32 nor uint8.
     """
     options = {'one_hot': one_hot, 'dtype': dtype, 'reshape': reshape, 'seed': seed}
@@ -89,8 +88,8 @@ def read_data_sets(
     images, labels = _read_examples(train_dir, TRAIN_IMAGES, TRAIN_LABELS, one_hot)
     test_images, test_labels = _read_examples(train_dir, TEST_IMAGES, TEST_LABELS, one_hot)
     if not 0 <= validation_size <= len(images):
-        found = f'found {len(images)} in {train_dir}'
-        raise ValueError(f'validation_size: expected at least {validation_size} images, {found}')
+        expected = f'expected a validation set within its {len(images)} training images'
+        raise ValueError(f'{train_dir}: {expected}, found validation_size {validation_size}')
     return Datasets(
         train=DataSet(images[validation_size:], labels[validation_size:], **options),
         validation=DataSet(images[:validation_size], labels[:validation_size], **options),
@@ -99,27 +98,28 @@ def read_data_sets(
 
 
 def read_mnist_or_bundled_digits(data_dir=None, seed=None):
-    """Read what the scripts train on, which is not MNIST where MNIST cannot be had.
+    """Read what the scripts train on: MNIST, or else the bundled digits.
 
     Args:
-      data_dir: folder to read; None for `MNIST_data` beside this file or, where nothing of MNIST
-        is there nor to be downloaded, the bundled digits, as a message on stderr then says.
+      data_dir: folder to read; None for `MNIST_data` beside this file or, where MNIST cannot be
+        had and nothing of it is there, the bundled digits, as a message on stderr then says.
       seed: as in `read_data_sets`, which says what errors are raised.
 
     Returns:
-      (data sets with one-hot labels, note): the note is for behind the test accuracy; it is empty,
-      or says that this is not MNIST's.
+      (data sets with one-hot labels, what to print behind the test accuracy if it is not MNIST's)
     """
     try:
         mnist = read_data_sets(data_dir or DATA_DIR, one_hot=True, seed=seed)
     except OSError as error:
-        # Whoever has put a file there, broken or not, wants no others in its place.
+        # Files that are there, broken or not, are not to be passed over.
         if data_dir or MNIST_FILES.keys() & os.listdir(DATA_DIR):
             raise
         print(f'{error}\nThe bundled digits stand in for it now.', file=sys.stderr)
         mnist = read_data_sets(SAMPLE_DIR, one_hot=True, seed=seed)
+    if mnist.train.num_examples < 100:  # as many as a batch
+        raise ValueError(f'{data_dir or DATA_DIR}: expected 5100 training images or more')
     test_labels = mnist.test.labels.argmax(axis=1).astype(np.uint8)
-    is_sample = hashlib.sha256(test_labels).hexdigest() == SAMPLE_TEST_LABELS
+    is_sample = hashlib.sha256(test_labels).hexdigest() == SAMPLE_TEST_LABELS_SHA256
     return mnist, ' (bundled digits, not MNIST)' if is_sample else ''
 
 
@@ -164,8 +164,8 @@ class DataSet:
             raise ValueError(f'{len(images)} images have {len(labels)} labels')
         if reshape:
             images = images.reshape(len(images), images.shape[1] * images.shape[2])
-        # Four bytes a pixel take time and memory, so pixels are rescaled when somebody asks for
-        # them, or now where the caller could change them in the meantime.
+        # Four bytes a pixel take time and memory: pixels become images when somebody asks for them,
+        # or now where the caller could change them in the meantime. The other one is None.
         self._images, self._pixels = images, None
         if dtype == np.float32 and images.flags.writeable:
             self._images = _rescale(images)
@@ -222,8 +222,7 @@ class DataSet:
 def extract_images(f):
     """Read a gzip-compressed IDX file, open for reading bytes, of images.
 
-    Returns a read-only uint8 array [n, rows, columns, 1], or raises ValueError if the file is not
-    whole or not images.
+    Returns a read-only uint8 array [n, rows, columns, 1], or raises ValueError if it is broken.
     """
     return _read_idx(f, magic=2051)[..., np.newaxis]
 
@@ -259,8 +258,10 @@ def _rescale(pixels):
 def _expect(f, right, expected, found):
     """Raise ValueError unless what a file holds is right."""
     if not right:
-        name, remedy = getattr(f, 'name', 'IDX data'), 'Remove it to download it anew, or mend it.'
-        raise ValueError(f'{name}: expected {expected}, found {found}. {remedy}')
+        message = f'expected {expected}, found {found}'
+        if hasattr(f, 'name'):
+            message = f'{f.name}: {message}. Remove it to download it anew, or mend it.'
+        raise ValueError(message)
 
 
 def _read_idx(f, magic):
@@ -323,23 +324,22 @@ def _download_missing(folder, source_url):
                 _download(mirror + name, os.path.join(folder, name), known.get(name))
                 break
             except ValueError as error:
-                failures[mirror] = f'  {mirror}{name}: {error}'
+                failures[mirror] = f'  {mirror}{name}: {error}\n'
         else:
-            reasons = '\n'.join(failures.values())
             raise OSError(
-                f'MNIST is not in {folder} and cannot be downloaded:\n{reasons}\n'
+                f'MNIST is not in {folder} and cannot be downloaded:\n{"".join(failures.values())}'
                 f'Put {", ".join(missing)} there by hand, as MNIST_data/README.md says. '
                 f'Or train on the bundled digits: --data_dir {SAMPLE_DIR}'
             )
 
 
-def _download(url, path, known):
+def _download(url, path, expected):
     """Download a file, whole or not at all; ValueError if it does not come, or another one does."""
     import requests  # here: a run that has its data shall not wait for these imports
     import urllib3
     from tqdm import tqdm
 
-    name, size = os.path.basename(path), known[0] if known else None
+    name, size = os.path.basename(path), expected[0] if expected else None
     digest = hashlib.sha256()
     part = f'{path}.{os.getpid()}.part'  # beside the file: a rename is all or nothing
     try:
@@ -356,11 +356,11 @@ def _download(url, path, known):
                     if f.tell() > (size or LARGEST_FILE):
                         raise ValueError(f'expected {size or LARGEST_FILE} bytes, found more')
                 found = f.tell(), digest.hexdigest()
-        if known and found != known:
-            raise ValueError('expected %d bytes, SHA-256 %s, found %d, %s' % (known + found))
-        if not known:
+        if expected and found != expected:
+            raise ValueError('expected %d bytes, SHA-256 %s, found %d, %s' % (expected + found))
+        if not expected:
             with open(part, 'rb') as f:
-                extract_images(f) if name in (TRAIN_IMAGES, TEST_IMAGES) else extract_labels(f)
+                (extract_images if 'images' in name else extract_labels)(io.BytesIO(f.read()))
         if not os.path.lexists(path):  # whoever has put one there meanwhile keeps it
             os.replace(part, path)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 import input_data
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's start-up talk looks like errors
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # its start-up talk looks like errors
 
 import tensorflow.compat.v1 as tf
 
-tf.disable_eager_execution()
+tf.disable_eager_execution()  # TensorFlow 2 runs graphs, too
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
 
 
@@ -137,7 +137,7 @@ def main():
             # Named after the data, so that no run on MNIST goes on from one on the bundled digits.
             checkpoint = os.path.join(log_dir, 'bundled_digits.ckpt' if note else 'model.ckpt')
             if any(checkpoint not in path for path in saver.last_checkpoints):
-                raise ValueError(f'--log_dir: {log_dir}: found a run on other data. Name another.')
+                raise ValueError(f'--log_dir: {log_dir}: expected no run on other data')
         except (OSError, ValueError) as error:
             sys.exit(f'mnist_deep.py: error: {error}')
         gpu = any(device.device_type == 'GPU' for device in sess.list_devices())
@@ -182,22 +182,22 @@ def main():
 
 def parse_flags():
     parser = argparse.ArgumentParser(description='Train a convolutional network on MNIST.')
-    parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
+    parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
     parser.add_argument('--max_steps', type=int, default=20000, help='steps to train')
-    parser.add_argument('--seed', type=int, help='make runs on one CPU repeat each other')
-    parser.add_argument('--log_dir', help='for checkpoints, to resume from, and TensorBoard')
+    parser.add_argument('--seed', type=int, help='make runs on a CPU repeat each other')
+    parser.add_argument('--log_dir', help='checkpoints, TensorBoard (default: a temporary folder)')
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32')
     args = parser.parse_args()
     if args.max_steps < 1:
         parser.error(f'argument --max_steps: expected 1 or more, found {args.max_steps}')
     cpu = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').exists() else ''
     if args.precision == 'bfloat16' and (tf.VERSION.startswith('1.') or '_bf16' not in cpu):
-        parser.error('argument --precision: bfloat16 needs TensorFlow 2 and a CPU made for it')
+        parser.error('argument --precision: expected TensorFlow 2 and a CPU that has bfloat16')
     return args
 
 
 def restore(saver, sess, log_dir):
-    """Make the folder, or restore the newest checkpoint in it."""
+    """Make the folder, or check it and restore its newest checkpoint, if it has any."""
     try:
         os.makedirs(log_dir, exist_ok=True)
         tempfile.TemporaryFile(dir=log_dir).close()
@@ -207,12 +207,12 @@ def restore(saver, sess, log_dir):
             saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
             print(f'Resuming from {state.model_checkpoint_path}.', file=sys.stderr)
         elif any(name.endswith('.index') for name in os.listdir(log_dir)):
-            raise OSError(0, 'checkpoints without a readable file "checkpoint"')
+            raise ValueError('checkpoints, but no readable file "checkpoint"')
     except (OSError, ValueError, tf.errors.OpError) as error:
         if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.InternalError)):
             raise  # no memory is no fault of the folder
         expected = 'a folder to write to, empty or with whole checkpoints of this network: name one'
-        found = getattr(error, 'strerror', None) or type(error).__name__
+        found = type(error).__name__ if isinstance(error, tf.errors.OpError) else error
         raise ValueError(f'--log_dir: {log_dir}: expected {expected}, found: {found}') from None
 
 

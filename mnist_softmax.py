@@ -8,11 +8,11 @@ import tempfile
 
 import input_data
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's start-up talk looks like errors
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # its start-up talk looks like errors
 
 import tensorflow.compat.v1 as tf
 
-tf.disable_eager_execution()
+tf.disable_eager_execution()  # TensorFlow 2 runs graphs, too
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
 
 
@@ -28,9 +28,9 @@ def softmax_regression(x):
 
 def main():
     parser = argparse.ArgumentParser(description='Train softmax regression on MNIST.')
-    parser.add_argument('--data_dir', help='folder of the MNIST files (default: MNIST_data here)')
+    parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
     parser.add_argument('--max_steps', type=int, default=1000, help='steps to train')
-    parser.add_argument('--seed', type=int, help='make runs on one CPU repeat each other')
+    parser.add_argument('--seed', type=int, help='make runs on a CPU repeat each other')
     parser.add_argument('--log_dir', help='for TensorBoard (default: a temporary folder)')
     args = parser.parse_args()
     if args.max_steps < 1:
@@ -40,8 +40,8 @@ def main():
         os.makedirs(log_dir, exist_ok=True)
         tempfile.TemporaryFile(dir=log_dir).close()
     except OSError as error:
-        found = f'expected a folder to write to, found: {error.strerror}. Name another one.'
-        sys.exit(f'mnist_softmax.py: error: --log_dir: {log_dir}: {found}')
+        problem = f'expected a folder to write to, found: {error}. Name another one.'
+        sys.exit(f'mnist_softmax.py: error: --log_dir: {log_dir}: {problem}')
     try:
         mnist, note = input_data.read_mnist_or_bundled_digits(args.data_dir, args.seed)
     except (OSError, ValueError) as error:
@@ -62,7 +62,7 @@ def main():
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
     with tf.name_scope('summaries'):
         loss_summary = tf.summary.scalar('loss', cross_entropy)
-        (W, _) = tf.trainable_variables()
+        W = tf.trainable_variables()[0]
         weights = tf.reshape(tf.transpose(W), [10, 28, 28, 1])  # one image for each digit
         weights_summary = tf.summary.image('weights', weights, max_outputs=10)
 

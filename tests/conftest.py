@@ -101,8 +101,9 @@ def run(mnist_dir, monkeypatch, capsys):
     """Run a script in this process, as its users start it; return its stdout and stderr."""
 
     def run(script, *args):
-        argv = [script.__file__, '--data_dir', mnist_dir, *map(str, args)]
-        monkeypatch.setattr(sys, 'argv', argv)
+        monkeypatch.setattr(
+            sys, 'argv', [script.__file__, '--data_dir', mnist_dir, *map(str, args)]
+        )
         with tf.Graph().as_default():
             script.main()
         return capsys.readouterr()

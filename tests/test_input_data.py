@@ -169,7 +169,7 @@ def test_sizes_out_of_range(small_dir):
         with pytest.raises(ValueError, match=f'^batch_size: .* 400.* {size}'):
             read_small(small_dir).train.next_batch(size)
     for size in (-1, 601):
-        with pytest.raises(ValueError, match=f'^validation_size: .* {size} .* 600 '):
+        with pytest.raises(ValueError, match=f'^{small_dir}: .* 600 .*validation_size {size}'):
             read_small(small_dir, validation_size=size)
 
 
@@ -264,11 +264,17 @@ def test_files_that_lie_cost_little_memory():
         (TRAIN_LABELS, packed(2049, (1 << 29) + 1), 'at most 536870912 .*found 536870913'),
         (TRAIN_IMAGES, packed(2051, 2**31, 2**31, 4), 'at most 536870912 .*found 18446744'),
     ):
-        with pytest.raises(ValueError, match=f'^IDX data: expected {message}'):
+        with pytest.raises(ValueError, match=f'^expected {message}'):
             extract(name, header + gigabyte)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 24
+
+
+@pytest.mark.parametrize('count', [4999, 5099])
+def test_too_few_images_for_the_scripts(tmp_path, count):
+    with pytest.raises(ValueError, match=f'^{tmp_path}: expected '):
+        input_data.read_mnist_or_bundled_digits(write_mnist(tmp_path, count, 10))
 
 
 def test_only_the_bundled_digits_are_said_to_be_them(tmp_path, mnist_dir):

@@ -359,7 +359,7 @@ def test_says_what_it_may_not_write_or_read(path, mode, train, refused):
             message = refused(mnist_deep, '--max_steps', 2, '--log_dir', log_dir)
         finally:
             os.seteuid(user)
-    assert re.match(f'--log_dir: {log_dir}: .*, found: Permission ?[dD]enied', message)
+    assert re.match(f'--log_dir: {log_dir}: .*, found: .*Permission ?[dD]enied', message)
 
 
 def test_no_memory_while_restoring_is_no_fault_of_the_folder(train, tmp_path, monkeypatch):
@@ -379,7 +379,7 @@ def test_no_run_resumes_from_other_data(train, refused, tmp_path):
     assert out.endswith(' (bundled digits, not MNIST)\n')
     before = contents(tmp_path)
     message = refused(mnist_deep, '--max_steps', 2, '--log_dir', tmp_path)
-    assert message.startswith(f'--log_dir: {tmp_path}: found a run on other')
+    assert message == f'--log_dir: {tmp_path}: expected no run on other data'
     assert contents(tmp_path) == before
     train('--max_steps', 2, '--log_dir', tmp_path, *sample)
 
@@ -411,11 +411,11 @@ def test_checkpoints_cross_between_the_runtimes(mnist_dir, train, tmp_path):
         other = start('--data_dir', mnist_dir, *args, python=os.environ['OTHER_PYTHON'])
         return other.communicate()
 
-    for first, second in ((theirs, train), (train, theirs)):
-        args = '--max_steps', 30, '--log_dir', tmp_path / first.__name__
+    for i, (first, second) in enumerate([(theirs, train), (train, theirs)]):
+        args = '--max_steps', 30, '--log_dir', tmp_path / str(i)
         written, _ = first(*args)
         read, err = second(*args)
-        assert f'Resuming from {tmp_path / first.__name__}/model.ckpt-30.\n' in err
+        assert f'Resuming from {tmp_path / str(i)}/model.ckpt-30.\n' in err
         assert float(read.split()[-1]) == pytest.approx(float(written.split()[-1]), abs=0.002)
 
 
@@ -433,7 +433,7 @@ def test_xla_compiles_for_the_cpu_unless_told_not_to(mnist_dir, tmp_path):
 def test_bfloat16_trains_close_to_float32_or_is_refused(train, refused, tmp_path):
     cpu = Path('/proc/cpuinfo')
     if IS_TF1 or not (cpu.exists() and re.search('avx512_bf16|amx_bf16', cpu.read_text())):
-        assert 'bfloat16 needs TensorFlow 2' in refused(mnist_deep, '--precision', 'bfloat16')
+        assert 'expected TensorFlow 2 and a CPU' in refused(mnist_deep, '--precision', 'bfloat16')
         return
     values = []
     for precision in ('float32', 'bfloat16'):
@@ -455,9 +455,9 @@ def test_bfloat16_trains_close_to_float32_or_is_refused(train, refused, tmp_path
         (
             '--log_dir',
             '{}/logs',
-            '--log_dir: {}/logs: expected a folder .*, found: Not a directory',
+            '--log_dir: {}/logs: expected a folder .*, found.*Not a directory',
         ),
-        ('--log_dir', '{}', '--log_dir: {}: expected a folder .*, found: File exists'),
+        ('--log_dir', '{}', '--log_dir: {}: expected a folder .*, found.*File exists'),
         ('--data_dir', '{}', '.*{}'),
     ],
 )
@@ -480,10 +480,3 @@ def test_a_bar_on_a_terminal_only(train, monkeypatch):
     out, _ = train('--max_steps', 31)
     assert re.search(r'\r.*31/31 .*steps/s', terminal.getvalue())
     assert re.fullmatch(r'step 0, training accuracy \S+\ntest accuracy \S+\n', out)
-
-
-def test_accuracy_and_checkpoints_on_mnist(real_mnist_dir, tmp_path):
-    args = '--max_steps', 1002, '--seed', 1, '--data_dir', real_mnist_dir, '--log_dir', tmp_path
-    out, _ = start(*args).communicate()
-    assert float(out.splitlines()[-1].replace('test accuracy ', '')) >= 0.95
-    assert saved_steps(tmp_path) == {1000, 1002}

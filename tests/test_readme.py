@@ -28,7 +28,7 @@ MY_RUN = 'python mnist_deep.py --log_dir my_run'
 SHORTER = {
     'range(20000)': 'range(200)',
     'python mnist_deep.py': 'python mnist_deep.py --max_steps 1',
-    MY_RUN: MY_RUN + ' --max_steps 1000 --seed 1',
+    MY_RUN: MY_RUN + ' --max_steps 1002 --seed 1',
 }
 
 # Pastes the cells, and leaves behind what each printed.
@@ -194,6 +194,10 @@ def test_commands_run(folder, environment, my_run):
     deep, _, tensorboard = (block.strip() for block in blocks(README, 'sh')[2:])
     result = run(SHORTER[deep], folder, environment)
     assert result.stdout.splitlines()[-1].startswith('test accuracy ')
+    accuracy = my_run.stdout.splitlines()[-1].split()[2]
+    assert float(accuracy) > (0.95 if REAL_MNIST else 0.9)
+    saved = sorted(path.name for path in (folder / 'my_run').glob('*.index'))
+    assert [re.search(r'ckpt-(\d+)', name).group(1) for name in saved] == ['1000', '1002']
     result = run(tensorboard + ' --inspect', folder, environment)  # shows the events, then ends
     assert 'summaries/test_accuracy' in result.stdout
 
