@@ -71,10 +71,9 @@ def mnist_dir(tmp_path_factory):
 @pytest.fixture(scope='session')
 def real_mnist_dir():
     """MNIST itself, from the folder that MNIST_DATA_DIR names."""
-    folder = os.environ.get('MNIST_DATA_DIR')
-    if not folder:
-        pytest.skip('MNIST_DATA_DIR does not name a folder of MNIST')
-    return folder
+    return os.environ.get('MNIST_DATA_DIR') or pytest.skip(
+        'MNIST_DATA_DIR names no folder of MNIST'
+    )
 
 
 @pytest.fixture(scope='session')

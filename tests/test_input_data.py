@@ -109,7 +109,6 @@ def test_mnist(real_mnist_dir):
 
 def test_each_epoch_has_every_example_and_moves_none(small_dir):
     mnist = read_small(small_dir)
-    assert mnist._fields == ('train', 'validation', 'test')
     images, labels = digits(600, seed=1)
     for data, part in ((mnist.train, slice(200, None)), (mnist.validation, slice(200))):
         for epoch in range(3):
@@ -203,13 +202,6 @@ def test_extract(small_dir):
 def test_importing_needs_neither_tensorflow_nor_requests():
     code = 'import sys, input_data; print({"tensorflow", "requests"} & sys.modules.keys())'
     assert subprocess.check_output([sys.executable, '-c', code], cwd=ROOT).split() == [b'set()']
-
-
-def test_arguments_by_position(small_dir):
-    mnist = input_data.read_data_sets(small_dir + '/', False, True, np.uint8, False, 100, 1)
-    assert (mnist.validation.num_examples, mnist.train.labels.shape) == (100, (500, 10))
-    images, _ = mnist.train.next_batch(10, False, False)
-    assert (images.shape, images.dtype) == ((10, 28, 28, 1), np.uint8)
 
 
 def test_images_and_labels_changed_in_place(small_dir):

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -362,14 +363,17 @@ def test_says_what_it_may_not_write_or_read(path, mode, train, refused):
     assert re.match(f'--log_dir: {log_dir}: .*, found: .*Permission ?[dD]enied', message)
 
 
-def test_no_memory_while_restoring_is_no_fault_of_the_folder(train, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ('method', 'error'),
+    [
+        ('restore', tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')),
+        ('save', OSError('no flag or folder is to blame')),
+    ],
+)
+def test_other_errors_keep_their_traceback(method, error, train, tmp_path, monkeypatch):
     train('--max_steps', 1, '--log_dir', tmp_path)
-
-    def exhausted(self, sess, path):
-        raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')
-
-    monkeypatch.setattr(tf.train.Saver, 'restore', exhausted)
-    with pytest.raises(tf.errors.ResourceExhaustedError):
+    monkeypatch.setattr(tf.train.Saver, method, mock.Mock(side_effect=error))
+    with pytest.raises(type(error)):
         train('--max_steps', 2, '--log_dir', tmp_path)
 
 

@@ -26,13 +26,6 @@ def test_enough_of_each_class_in_few_bytes_and_no_image_twice(digits):
     assert len({image.tobytes() for split in digits for image in split.images}) == 20000
 
 
-@pytest.mark.parametrize('axis', [1, 2])
-def test_centred_as_mnist(digits, axis):
-    ink = digits.test.images[..., 0].sum(axis, dtype=np.float64)
-    assert np.abs((ink * np.arange(28)).sum(1) / ink.sum(1) - 13.5).max() <= 1.1
-    assert (28 - (ink > 0).argmax(1) - (ink > 0)[:, ::-1].argmax(1)).max() <= 20
-
-
 def draw_into(folder, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['make.py', '--out', str(folder)])
     runpy.run_path(os.path.join(SAMPLE, 'make.py'), run_name='__main__')
