@@ -31,7 +31,6 @@ def test_draws_every_picture_but_the_browsers(run, mnist_dir, tmp_path, monkeypa
     for name in NAMES:
         with PIL.Image.open(name + '.png') as image:
             assert (image.format, image.width) == ('PNG', 1660)
-            assert 500 <= image.height <= 750
             assert len(image.getcolors()) > 100
 
 

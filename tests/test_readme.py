@@ -24,7 +24,6 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 MY_RUN = 'python mnist_deep.py --log_dir my_run'
 
-# What takes too long for a test, and what stands in for it.
 SHORTER = {
     'range(20000)': 'range(200)',
     'python mnist_deep.py': 'python mnist_deep.py --max_steps 1',
@@ -135,7 +134,6 @@ def test_blocks_print_what_readme_says(pasted, test_set):
 
     *steps, last = deep.splitlines()
     assert [line.split(',')[0] for line in steps] == ['step %d' % i for i in range(0, 200, 100)]
-    assert all(re.fullmatch(r'step \d+, training accuracy \S+', line) for line in steps)
     assert re.fullmatch(r'test accuracy \S+', last)
     assert float(last.split()[-1]) > (0.85 if REAL_MNIST else 0.6)
 
