@@ -26,8 +26,9 @@ import mnist_softmax
 
 SCRIPT = mnist_deep.__file__
 IS_TF1 = tf.VERSION.startswith('1.')
-# In this process: compiling takes longer than the few steps of these tests.
+# In this process, compiling takes longer than the few steps of these tests.
 os.environ['TF_XLA_FLAGS'] = ''
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where it was ignored, children did so
 
 
 @pytest.fixture
@@ -52,7 +53,6 @@ def graph(built):
 
 
 def start(*args, python=sys.executable, stderr=subprocess.PIPE, **env):
-    """Start the script as its users do, as a process whose output can be read line by line."""
     inherited = {name: value for name, value in os.environ.items() if name != 'TF_XLA_FLAGS'}
     return subprocess.Popen(
         [python, SCRIPT, *map(str, args)],

@@ -183,7 +183,7 @@ def drawn(ink, way, random):
 def write_png(path, pixels):
     """Write uint8 pixels [height, width], or with 1 (grey) to 4 (RGBA) channels."""
     with tf.Graph().as_default(), tf.Session() as sess:
-        png = tf.io.encode_png(pixels.reshape(*pixels.shape[:2], -1))
+        png = tf.image.encode_png(pixels.reshape(*pixels.shape[:2], -1))
         path.write_bytes(sess.run(png))
 
 
