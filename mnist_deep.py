@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import input_data
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # its start-up talk looks like errors
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's talk at import looks like errors
 
 import tensorflow.compat.v1 as tf
 
