@@ -1,159 +1,213 @@
 """Make the pictures that README shows, from real runs.
 
-pip install matplotlib selenium   # and Chromium with its driver, for TensorBoard's page
-python mnist_softmax.py --log_dir runs/softmax && python mnist_deep.py --log_dir runs/deep
-python images/make.py --softmax_log_dir runs/softmax --deep_log_dir runs/deep
+It needs matplotlib, and Chromium for TensorBoard's page. The network is trained first, as far as it
+is not yet in images/runs, which takes as long as mnist_deep.py.
 """
 
 import argparse
-import contextlib
-import io
+import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-
-import matplotlib
-
-matplotlib.use('Agg')
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
+from matplotlib.colors import LinearSegmentedColormap
 
-IMAGES = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.dirname(IMAGES))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 import input_data  # noqa: E402
 import mnist_deep  # noqa: E402
+import mnist_softmax  # noqa: E402
 
 tf = mnist_deep.tf
-
 WIDTH = 8.3  # inches; with 200 dots each, twice as many as the page is wide
-INK, SOFTMAX, DEEP, PALE = '#24292f', '#d9822b', '#2166ac', '#8c959f'
+TEXT, DEEP, SOFTMAX = '#768390', '#2f81f7', '#d9822b'  # visible on GitHub's white and its black
+SIGNS = [(0, '#d73a49'), (0.5, '#d73a4900'), (0.5, '#2f81f700'), (1, '#2f81f7')]  # 0 is transparent
+ARROW = {'arrowstyle': '-|>', 'color': DEEP, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
+STEPS = 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000  # at which to validate
 
 
 def main():
     pictures = {
-        'network': lambda: draw_network(args.deep_log_dir, test),
-        'curves': lambda: draw_curves(args.softmax_log_dir, args.deep_log_dir),
-        'weights': lambda: draw_weights(args.softmax_log_dir),
-        'mistakes': lambda: draw_mistakes(args.deep_log_dir, test),
-        'tensorboard': lambda: photograph_tensorboard(args.deep_log_dir),
+        'digits': lambda: draw_images(test.images[:12], test.labels[:12])[0],
+        'graph': draw_graph,
+        'weights': lambda: draw_weights(train_softmax(args)[0], 1),
+        'filters': lambda: draw_weights(tf.train.load_variable(train_deep(args)[0], 'conv1/W'), 2),
+        'network': lambda: draw_network(train_deep(args)[0], test.images[:1]),
+        'own_digit': lambda: draw_own_digit(test.images[4]),
+        'curves': lambda: draw_curves(train_softmax(args)[1:], *train_deep(args)),
+        'mistakes': lambda: draw_mistakes(train_deep(args)[0], test),
+        'tensorboard': lambda: photograph_tensorboard(train_deep(args)[0], ''),
+        'tensorboard_dark': lambda: photograph_tensorboard(train_deep(args)[0], '?darkMode=true'),
     }
     parser = argparse.ArgumentParser(description='Make the pictures that README shows.')
     parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
-    parser.add_argument('--softmax_log_dir', required=True, help='of a run of mnist_softmax.py')
-    parser.add_argument('--deep_log_dir', required=True, help='of a run of mnist_deep.py')
-    parser.add_argument('--out', default=IMAGES, help='folder for the pictures (default: this one)')
+    parser.add_argument('--max_steps', type=int, default=20000, help='steps of the longest run')
+    parser.add_argument('--out', default=str(ROOT / 'images'), help='for pictures, and runs/')
     parser.add_argument('--only', nargs='+', choices=pictures, help='the pictures to make')
     args = parser.parse_args()
 
     test = input_data.read_data_sets(args.data_dir).test
-    plt.rcParams.update(
-        {
-            'font.size': 9,
-            'text.color': INK,
-            'axes.edgecolor': PALE,
-            'axes.labelcolor': INK,
-            'xtick.color': INK,
-            'ytick.color': INK,
-            'savefig.dpi': 200,
-            'savefig.facecolor': 'white',
-        }
-    )
+    colours = ('text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color')
+    plt.rcParams.update({'font.size': 9, 'savefig.dpi': 200, **dict.fromkeys(colours, TEXT)})
     for name in args.only or pictures:
-        path = os.path.join(args.out, name + '.png')
-        save(pictures[name](), path)
-        print(f'{path}: {os.path.getsize(path):,} bytes')
+        pictures[name]().savefig(os.path.join(args.out, name + '.png'), transparent=True)
 
 
-def save(figure, path):
-    """Save in 256 colours, which takes less than half of the space."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer)
-    image = PIL.Image.open(buffer).convert('RGB')
-    image.quantize(256, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
-
-
-@contextlib.contextmanager
-def trained_network(log_dir):
-    """Open a session with the network as the run in a folder left it."""
+def train_softmax(args):
+    """Train as mnist_softmax.py does; return weights, and losses and accuracies by steps."""
+    mnist = input_data.read_data_sets(args.data_dir, one_hot=True, seed=1)
+    losses, accuracies = {}, {}
     with tf.Graph().as_default(), tf.Session() as sess:
-        tf.set_random_seed(1)  # the same neurons off each time
+        x, y_ = (tf.placeholder(tf.float32, [None, size]) for size in (784, 10))
+        y = mnist_softmax.softmax_regression(x)
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y))
+        train_step = tf.train.GradientDescentOptimizer(0.5).minimize(loss)
+        correct = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1))
+        sess.run(tf.global_variables_initializer())
+        for i in range(min(1000, args.max_steps)):
+            batch = dict(zip((x, y_), mnist.train.next_batch(100)))
+            losses[i], _ = sess.run([loss, train_step], batch)
+            if i + 1 in STEPS:
+                validation = {x: mnist.validation.images, y_: mnist.validation.labels}
+                accuracies[i + 1] = correct.eval(validation).mean()
+        return sess.run(tf.trainable_variables()[0]), losses, accuracies
+
+
+def train_deep(args):
+    """Train in stages, which resume each other; return the folder, and accuracies by steps."""
+    log_dir = os.path.join(args.out, 'runs', f'{args.max_steps}_steps')
+    record = Path(log_dir, 'validation.json')
+    found = json.loads(record.read_text()) if record.exists() else {}
+    validation = input_data.read_data_sets(args.data_dir).validation
+    for steps in [n for n in STEPS if 100 <= n < args.max_steps] + [args.max_steps]:
+        if str(steps) not in found:
+            flags = '--seed', '1', '--max_steps', str(steps), '--log_dir', log_dir
+            script = sys.executable, str(ROOT / 'mnist_deep.py'), '--data_dir', args.data_dir
+            subprocess.run([*script, *flags], check=True, stdout=subprocess.DEVNULL)
+            read = fetch(log_dir, 'fc2/probabilities', validation.images).argmax(1)
+            found[str(steps)] = np.mean(read == validation.labels)
+            record.write_text(json.dumps(found))
+    return log_dir, {int(steps): accuracy for steps, accuracy in found.items()}
+
+
+def fetch(log_dir, tensor, images):
+    """Return what a tensor of the network holds for images, as the run in a folder left it."""
+    with tf.Graph().as_default(), tf.Session() as sess:
         mnist_deep.deepnn(tf.placeholder(tf.float32, [None, 784], name='x'))
         tf.train.Saver().restore(sess, tf.train.latest_checkpoint(log_dir))
-        yield sess
+        return sess.run(tensor + ':0', {'x:0': images, 'keep_prob:0': 1.0})
 
 
-def draw_network(log_dir, test):
-    """Draw what the first test image becomes, layer by layer, with the shape of every tensor."""
-    with trained_network(log_dir) as sess:
-        last = {}
-        for op in sess.graph.get_operations():
-            if op.type in ('Reshape', 'Relu', 'MaxPool', 'Softmax'):
-                last[op.name.split('/')[0]] = op.outputs[0]
-        last['dropout'] = sess.graph.get_operation_by_name('fc2/MatMul').inputs[0]
-        image = test.images[:1]
-        outputs = sess.run(last, {'x:0': image, 'keep_prob:0': 1.0})
-        outputs['dropout'] = sess.run(last['dropout'], {'x:0': image, 'keep_prob:0': 0.5})
-    shapes = {name: tensor.shape.as_list()[1:] for name, tensor in last.items()}
-    shapes['dropout'] = shapes['fc1']
-    parameters = {}
-    for variable in sess.graph.get_collection('trainable_variables'):
-        layer, name = variable.op.name.split('/')
-        parameters.setdefault(layer, []).append(f'{name} {times(variable.shape.as_list())}')
+def scalars(log_dir, tag):
+    """Return a curve as {step: value}, without step 0, which logarithms do not show."""
+    paths = sorted(map(str, Path(log_dir).glob('*tfevents*')))
+    events = [event for path in paths for event in tf.train.summary_iterator(path) if event.step]
+    return {e.step: v.simple_value for e in events for v in e.summary.value if v.tag == tag}
 
-    figure = plt.figure(figsize=(WIDTH, 3.25))
-    axes = figure.add_axes([0, 0, 1, 1])
-    arrow = {'arrowstyle': '-|>', 'color': DEEP, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
-    middle, right = 208, None
-    for name, operation, left, width, columns in (
-        ('reshape', '', 12, 106, 1),
-        ('conv1', '5 \u00d7 5\nconvolution,\nReLU', 162, 112, 4),
-        ('pool1', '2 \u00d7 2\nmax pooling', 328, 60, 4),
-        ('conv2', '5 \u00d7 5\nconvolution,\nReLU', 436, 60, 4),
-        ('pool2', '2 \u00d7 2\nmax pooling', 558, 64, 8),
-        ('fc1', 'dense,\nReLU', 676, 24, None),
-        ('dropout', 'half\nare off', 758, 24, None),
-        ('fc2', 'dense,\nsoftmax', 836, 144, None),
+
+def draw_images(images, titles, rows=1, height=0.9, **kwargs):
+    """Draw images, flat or of any shape, in rows; return the figure and its axes."""
+    size, columns = (WIDTH, height * rows), len(images) // rows
+    figure, grid = plt.subplots(rows, columns, figsize=size, constrained_layout=True)
+    for axes, image, title in zip(grid.flat, images, titles):
+        image = image.reshape(int(image.size**0.5), -1) if image.ndim == 1 else image
+        axes.imshow(image, **{'cmap': 'gray', 'vmin': 0, 'vmax': 1, **kwargs})
+        axes.set_title(title, fontsize=10, pad=3)
+        axes.axis('off')
+    return figure, grid.flat
+
+
+def draw_graph():
+    """Draw the graph of softmax regression and of its training."""
+    figure = plt.figure(figsize=(WIDTH, 3.3))
+    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 100), ylim=(-5, 35), frame_on=False)
+    patches = {}
+    for kind, boxstyle, colour, nodes in (  # nodes: name;second line;x;y
+        ('placeholder: fed at each run', 'round', DEEP, 'x;[n, 784];8;26 | y_;[n, 10];51;6'),
+        ('variable: kept between runs', 'square', SOFTMAX, 'W;[784, 10];8;9 | b;[10];38;6'),
+        ('operation', 'round4', TEXT, 'matmul;;26;17.5 | +;;38;17.5 | softmax;;68;28'),
+        ('', 'round4', TEXT, 'cross_entropy;a number;69;12 | train_step;gradient descent;90;12'),
+        ('', 'square', 'none', 'y;logits [n, 10];52;17.5 | probabilities;[n, 10];90;28'),
     ):
-        value = outputs[name][0]
-        if name == 'fc2':
-            for digit, probability in enumerate(value):
-                y = middle + 90 - 20 * digit
-                axes.text(left + 8, y, str(digit), ha='center', va='center', fontsize=9)
-                for part, colour in ((1, '#eaeef2'), (probability, DEEP)):
-                    axes.add_patch(plt.Rectangle((left + 20, y - 7), 116 * part, 14, color=colour))
-        else:
-            tiles = tile(value, columns) if columns else value.reshape(64, 16)
-            half = width * len(tiles) / len(tiles[0]) / 2
-            extent = (left, left + width, middle - half, middle + half)
-            colours = plt.get_cmap('gray').with_extremes(bad='white')
-            brightest = np.nanpercentile(tiles, 99.7)
-            axes.imshow(tiles, cmap=colours, vmin=0, vmax=brightest, extent=extent)
-        if operation:
-            axes.annotate('', (left - 6, middle), (right + 6, middle), arrowprops=arrow)
-            where = (left + right) / 2
-            axes.text(where, 382, operation, ha='center', va='top', fontsize=8, color=DEEP)
-        right = left + width
-        centre = left + width / 2
-        axes.text(centre, 58, name, ha='center', fontweight='bold', fontsize=9.5)
-        axes.text(centre, 40, times(shapes[name]), ha='center', fontsize=8.5)
-        for line, parameter in enumerate(parameters.get(name, [])):
-            axes.text(centre, 22 - 15 * line, parameter, ha='center', fontsize=7.5, color=DEEP)
-    axes.text(65, 316, 'x', ha='center', fontweight='bold', fontsize=9.5)
-    axes.text(65, 298, '784', ha='center', fontsize=8.5)
-    axes.set(xlim=(0, 996), ylim=(0, 390), aspect='equal')
-    axes.axis('off')
+        box = {'boxstyle': boxstyle + ',pad=0.5', 'fc': 'none', 'ec': colour, 'lw': 1.6}
+        style = {'color': TEXT if colour == 'none' else colour, 'ha': 'center', 'va': 'center'}
+        axes.text(32, 32 - 0.9 * len(patches), kind, **style)
+        for name, shape, x, y in (node.split(';') for node in nodes.split(' | ')):
+            text = axes.text(float(x), float(y), f'{name}\n{shape}'.strip(), bbox=box, **style)
+            patches[name] = text.get_bbox_patch(), (float(x), float(y))
+    edges = 'x>matmul W>matmul matmul>+ b>+ +>y y>softmax softmax>probabilities y>cross_entropy'
+    edges += ' y_>cross_entropy cross_entropy>train_step train_step>W train_step>b'
+    for edge in edges.split():
+        (start, tail), (end, head) = (patches[name] for name in edge.split('>'))
+        arrow = {**ARROW, 'color': TEXT, 'patchA': start, 'patchB': end}
+        if edge.startswith('train_step'):
+            arrow.update(color=SOFTMAX, ls='--', connectionstyle='arc3,rad=-0.3')
+        axes.annotate('', head, tail, arrowprops=arrow)
+    axes.text(69, -1.2, 'updates', ha='center', va='bottom', color=SOFTMAX)
     return figure
 
 
-def times(shape):
-    return ' \u00d7 '.join(str(size) for size in shape)
+def draw_weights(weights, rows):
+    """Draw weights, of which the last dimension counts the images, on one scale."""
+    end, images = abs(weights).max(), weights.reshape(-1, weights.shape[-1]).T
+    scale = {'cmap': LinearSegmentedColormap.from_list('', SIGNS), 'vmin': -end, 'vmax': end}
+    figure, grid = draw_images(images, range(len(images)), rows, 1.6 / rows, **scale)
+    bar = figure.colorbar(grid[0].images[0], ax=list(grid), orientation='horizontal', aspect=60)
+    bar.set_label('weight: red is negative, blue is positive', fontsize=8)
+    return figure
+
+
+def draw_network(log_dir, image):
+    """Draw what an image becomes, layer by layer, with the shape of every tensor."""
+    shapes = dict(tf.train.list_variables(log_dir))
+    figure = plt.figure(figsize=(WIDTH, 2.9))
+    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 996), ylim=(0, 348), frame_on=False)
+    middle, right = 208, 0
+    for tensor, name, operation, gap, width, columns in (
+        ('reshape/Reshape', 'x_image', '', 14, 90, 1),
+        ('conv1/Relu', 'h_conv1', '5 \u00d7 5\nconvolution\nReLU', 70, 96, 4),
+        ('pool1/MaxPool', 'h_pool1', '2 \u00d7 2\nmax\npooling', 58, 60, 4),
+        ('conv2/Relu', 'h_conv2', '5 \u00d7 5\nconvolution\nReLU', 70, 60, 4),
+        ('pool2/MaxPool', 'h_pool2', '2 \u00d7 2\nmax\npooling', 58, 64, 8),
+        ('fc1/Relu', 'h_fc1', 'flatten\n3136\ndense\nReLU', 54, 22, None),
+        ('fc1/Relu', 'h_fc1_drop', 'dropout\n(all on in\nevaluation)', 72, 22, None),
+        ('fc2/probabilities', 'probabilities', 'dense\nsoftmax', 56, 116, None),
+    ):
+        value, left = fetch(log_dir, tensor, image)[0], right + gap
+        right, centre = left + width, left + width / 2
+        if len(value) == 10:
+            for part, alpha in ((1, 0.2), (value, 1)):
+                bars = middle + 98 - 20 * np.arange(10), (width - 24) * part, 14, left + 20
+                axes.barh(*bars, color=DEEP, alpha=alpha)
+            for digit, y in enumerate(bars[0]):
+                axes.text(left + 8, y, digit, ha='center', va='center')
+            axes.text(centre + 8, middle - 105, '0  probability  1', ha='center', fontsize=8)
+        else:
+            tiles = tile(value, columns) if columns else value.reshape(64, 16)
+            half = width * len(tiles) / len(tiles[0]) / 2
+            extent = (left, right, middle - half, middle + half)
+            brightest = np.nanpercentile(tiles, 99.7)
+            axes.imshow(tiles, cmap='gray', vmax=brightest, extent=extent, aspect='auto')
+        if operation:
+            axes.annotate('', (left - 5, middle), (left - gap + 5, middle), arrowprops=ARROW)
+            where = {'ha': 'center', 'va': 'bottom', 'linespacing': 1.1}
+            axes.text(left - gap / 2, middle + 6, operation, fontsize=7, color=DEEP, **where)
+        axes.text(centre, 58, name, ha='center', fontweight='bold', fontsize=8.5)
+        axes.text(centre, 40, [*value.shape], ha='center', fontsize=8.5)
+        for variable, y in (('W', 25), ('b', 10)):
+            shape = shapes.pop(f'{tensor.split("/")[0]}/{variable}', None)  # shown once
+            label = shape and f'{variable} {shape}'
+            axes.text(centre, y, label, ha='center', fontsize=7.5, color=DEEP)
+    axes.text(59, 268, 'x\n[784]', ha='center', fontsize=8.5)
+    return figure
 
 
 def tile(value, columns):
@@ -164,132 +218,81 @@ def tile(value, columns):
     return value.reshape(height * channels // columns, width * columns)
 
 
-def draw_curves(softmax_log_dir, deep_log_dir):
-    """Draw the loss of both scripts, and the accuracy of the network on its batches."""
+def draw_own_digit(image):
+    """Draw a digit on paper, and what README's read_digit makes of it."""
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    (block,) = re.findall(r'```python\n([^`]*def read_digit.*?)```', readme, re.DOTALL)
+    names = {}
+    exec(block, names)
+    ink = PIL.Image.fromarray(np.uint8(255 * image.reshape(28, 28))).resize((336, 336))
+    paper = PIL.Image.new('L', (700, 448), 240)
+    paper.paste(50, (30, 100), ink)
+    with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default(), tf.Session() as sess:
+        path = os.path.join(folder, 'digit.png')
+        paper.save(path)
+        digit = names['read_digit'](path, sess)[0]
+    titles = 'a picture of 700 \u00d7 448', 'what read_digit makes of it: 28 \u00d7 28'
+    return draw_images([np.array(paper) / 255, digit], titles, height=2.9)[0]
+
+
+def draw_curves(softmax, log_dir, deep_accuracies):
+    """Draw the losses, and the accuracies on the validation images."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1), constrained_layout=True)
-    for log_dir, name, colour in (
-        (softmax_log_dir, 'softmax regression', SOFTMAX),
-        (deep_log_dir, 'convolutional network', DEEP),
+    batches = scalars(log_dir, 'summaries/training_accuracy')
+    right.scatter(*zip(*batches.items()), s=3, color=DEEP, alpha=0.4, label='network, a batch')
+    for name, every, colour, losses, accuracies in (
+        ('softmax regression', 'step', SOFTMAX, *softmax),
+        ('network', '100 steps', DEEP, scalars(log_dir, 'summaries/loss'), deep_accuracies),
     ):
-        steps, losses = scalars(log_dir, 'summaries/loss')
-        left.plot(steps, losses, color=colour, alpha=0.25, lw=0.8)
-        left.plot(steps, smooth(losses), color=colour, lw=1.6, label=name)
-    left.set_xscale('symlog', linthresh=100)
-    left.set_yscale('log')
-    left.set_ylabel('loss on the batch')
-    left.legend(frameon=False)
-
-    steps, accuracies = scalars(deep_log_dir, 'summaries/training_accuracy')
-    right.plot(steps, accuracies, '.', color=DEEP, alpha=0.4, ms=5, mew=0, label='one batch of 50')
-    right.plot(steps, smooth(accuracies), color=DEEP, lw=1.6, label='average of several')
-    (_, (*_, final)) = scalars(deep_log_dir, 'summaries/test_accuracy')
-    label = f'all test images, at the end: {final:.4f}'
-    right.axhline(final, color=INK, lw=1, ls='--', label=label)
-    right.set_ylim(0.895, 1.005)
-    right.set_ylabel('accuracy of the network')
-    right.legend(frameon=False, loc='lower right')
+        label = f'{name}, every {every}'
+        left.plot(*zip(*losses.items()), color=colour, alpha=0.3, lw=0.8, label=label)
+        steps, y = list(losses), list(losses.values())
+        average = [np.mean(y[i - 7 : i + 8]) for i in range(7, len(y) - 7)]
+        left.plot(steps[7:-7], average, color=colour, lw=1.6, label='moving average of 15 of these')
+        label = f'{name}, validation: {list(accuracies.values())[-1]:.4f}'
+        right.plot(*zip(*accuracies.items()), 'o-', color=colour, ms=3, lw=1.6, label=label)
+    left.set(yscale='log', ylabel='loss on the training batch')
+    right.set(ylim=(0.7, 1.01), ylabel='accuracy')
     for axes in (left, right):
-        axes.set_xlabel('step')
+        axes.set(xscale='log', xlabel='step (logarithmic)', xlim=(9, None))
         axes.xaxis.set_major_formatter('{x:,.0f}')
-        axes.grid(color='#eaeef2')
-        axes.set_axisbelow(True)
-        axes.spines[['top', 'right']].set_visible(False)
-    right.locator_params('x', nbins=5)
+        axes.legend(frameon=False, fontsize=7.5)
+        axes.grid(color=TEXT, alpha=0.25)
     left.yaxis.set_major_formatter('{x:g}')
-    left.set_xticks([tick for tick in (0, 100, 1000, 10000) if tick <= max(100, *steps)])
-    left.minorticks_off()
-    return figure
-
-
-def smooth(values):
-    """Average each value with its neighbours, fewer at the start, where they change fast."""
-    reach = [min(7, i // 3) for i in range(len(values))]
-    return [np.mean(values[i - k : i + k + 1]) for i, k in enumerate(reach)]
-
-
-def draw_weights(log_dir):
-    """Draw the ten weight images that the script summarised."""
-    figure, grid = plt.subplots(2, 5, figsize=(WIDTH, 3.7), constrained_layout=True)
-    for digit, axes in enumerate(grid.flat):
-        *_, (_, summary) = values(log_dir, f'summaries/weights/image/{digit}')
-        pixels = plt.imread(io.BytesIO(summary.image.encoded_image_string))
-        # TensorFlow has put zero at grey 127 and the largest weight of either sign at the end.
-        signed = np.round(255 * pixels.reshape(28, 28, -1)[:, :, 0]) - 127
-        axes.imshow(signed, cmap='RdBu', vmin=-127, vmax=127)
-        axes.set_title(digit, fontweight='bold', pad=3)
-        axes.set(xticks=[], yticks=[])
     return figure
 
 
 def draw_mistakes(log_dir, test):
-    """Draw test images that the network reads wrongly, those first of which it is most certain."""
-    starts = range(0, test.num_examples, 1000)
-    feeds = ({'x:0': test.images[i : i + 1000], 'keep_prob:0': 1.0} for i in starts)
-    with trained_network(log_dir) as sess:
-        found = np.concatenate([sess.run('fc2/probabilities:0', feed) for feed in feeds])
-    read = found.argmax(1)
+    """Draw test images that the network misreads, those first of which it is most certain."""
+    found = fetch(log_dir, 'fc2/probabilities', test.images)
+    read, certainty = found.argmax(1), found.max(1)
     wrong = np.flatnonzero(read != test.labels)
-    wrong = wrong[np.argsort(-found.max(1)[wrong], kind='stable')]
-    columns, rows = 12, max(1, min(3, -(-len(wrong) // 12)))
-    figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 0.9 * rows), constrained_layout=True)
-    for axes in grid.flat:
-        axes.axis('off')
-    for axes, i in zip(grid.flat, wrong):
-        axes.imshow(test.images[i].reshape(28, 28), cmap='gray_r')
-        axes.set_title(f'{test.labels[i]} → {read[i]}', fontsize=10, pad=2)
-    print(f'{len(wrong)} mistakes, {min(len(wrong), rows * columns)} of them drawn')
+    drawn = wrong[np.argsort(-certainty[wrong], kind='stable')][:36]
+    titles = [f'{test.labels[i]} → {read[i]}' for i in drawn]
+    figure, grid = draw_images(test.images[drawn], titles, rows=3, height=0.98)
+    for axes, i in zip(grid, drawn):
+        axes.text(14, 29, f'{certainty[i]:.2f}', ha='center', va='top', fontsize=8)
+    print(f'{len(drawn)} of {len(wrong)} mistakes drawn')
     return figure
 
 
-def photograph_tensorboard(log_dir):
-    """Take a picture of the graph page of a real TensorBoard in a real Chromium."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    flags = (
-        'headless=new no-sandbox disable-gpu disable-quic no-first-run disable-sync '
-        'disable-background-networking disable-component-update '
-        'window-size=1300,1180 force-device-scale-factor=1.5'
-    )
-    for flag in [*flags.split(), f'user-data-dir={tempfile.mkdtemp()}']:
-        options.add_argument('--' + flag)
-    board = subprocess.Popen(
-        [sys.executable, '-m', 'tensorboard.main', '--logdir', log_dir, '--port', '0'],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        lines = (re.search(r'http://\S+', line) for line in board.stderr)
-        address = next(line.group() for line in lines if line)
-        with webdriver.Chrome(options, Service(shutil.which('chromedriver'))) as browser:
-            browser.get(address + '#graphs')
-            time.sleep(20)  # it draws when it has computed the layout
-            page = plt.imread(io.BytesIO(browser.get_screenshot_as_png()))[:, :, :3]
-    finally:
-        board.kill()
-        board.communicate()
-    graph = page[103:, 528:]  # without TensorBoard's own bars
-    rows, columns = np.where(graph.min(2) < 0.99)
-    graph = graph[: rows.max() + 20, : columns.max() + 20]
-    figure = plt.figure(figsize=(graph.shape[1] / 200, graph.shape[0] / 200))
-    figure.figimage(graph)
-    return figure
-
-
-def values(log_dir, tag):
-    """Yield the steps and values that a run has written under a tag."""
-    for name in sorted(os.listdir(log_dir)):
-        if 'tfevents' in name:
-            for event in tf.train.summary_iterator(os.path.join(log_dir, name)):
-                for value in event.summary.value:
-                    if value.tag == tag:
-                        yield event.step, value
-
-
-def scalars(log_dir, tag):
-    """Return the steps and the values of a curve; a step that was repeated counts once."""
-    return zip(*sorted({step: v.simple_value for step, v in values(log_dir, tag)}.items()))
+def photograph_tensorboard(log_dir, query):
+    """Take a picture of the main graph in a real TensorBoard in a real Chromium."""
+    command = [sys.executable, '-m', 'tensorboard.main', '--logdir', log_dir, '--port', '0']
+    flags = '--headless --no-sandbox --window-size=1300,1180 --force-device-scale-factor=1.5'
+    board = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
+    with tempfile.TemporaryDirectory() as folder, board:
+        page = os.path.join(folder, 'page.png')
+        flags = [*flags.split(), '--virtual-time-budget=20000', '--screenshot=' + page]
+        try:
+            lines = (re.search(r'http://\S+', line) for line in board.stderr)
+            address = next(line.group() for line in lines if line)
+            time.sleep(20)  # until it has read the events
+            subprocess.run(['chromium', *flags, f'{address}{query}#graphs'], check=True)
+        finally:
+            board.kill()  # or else `with` waits for it
+        graph = plt.imread(page)[222:1251, 515:1104]  # the main graph
+    return plt.figure(dpi=200).figimage(graph, resize=True).figure
 
 
 if __name__ == '__main__':
