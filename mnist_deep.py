@@ -62,8 +62,8 @@ def deepnn(x):
     with tf.name_scope('dropout'):
         h_fc1_drop = tf.nn.dropout(h_fc1, keep_prob)
 
-    # The page applies softmax here, and its loss applies it again. These are the logits, as the
-    # loss expects them; the probabilities are there for whoever wants to fetch them.
+    # The Chinese page applies softmax here, and its loss applies it again. These are the logits, as
+    # the loss expects them; the probabilities are there for whoever wants to fetch them.
     with tf.name_scope('fc2'):
         W_fc2 = weight_variable([1024, 10])
         b_fc2 = bias_variable([10])
@@ -79,7 +79,7 @@ def weight_variable(shape):
 
 
 def bias_variable(shape):
-    """Biases start above zero, so that no ReLU starts dead."""
+    """Biases start above zero, so that fewer ReLUs start dead."""
     initial = tf.constant(0.1, shape=shape)
     return tf.Variable(initial, name='b')
 

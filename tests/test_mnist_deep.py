@@ -457,11 +457,7 @@ def test_bfloat16_trains_close_to_float32_or_is_refused(train, refused, tmp_path
         ('--max_steps', '0', 'argument --max_steps: expected 1 or more, found 0'),
         ('--max_steps', 'many', 'argument --max_steps: .*many'),
         ('--precision', 'float16', '.*float16'),
-        (
-            '--log_dir',
-            '{}/logs',
-            '--log_dir: {}/logs: expected a folder .*, found.*Not a directory',
-        ),
+        ('--log_dir', '{}/logs', '--log_dir: {}/logs: expected .*, found.*Not a directory'),
         ('--log_dir', '{}', '--log_dir: {}: expected a folder .*, found.*File exists'),
         ('--data_dir', '{}', '.*{}'),
     ],
