@@ -62,7 +62,7 @@ def deepnn(x):
     with tf.name_scope('dropout'):
         h_fc1_drop = tf.nn.dropout(h_fc1, keep_prob)
 
-    # The Chinese page applies softmax here, and its loss applies it again. These are the logits, as
+    # The page's translation applies softmax here, and its loss does again. These are the logits, as
     # the loss expects them; the probabilities are there for whoever wants to fetch them.
     with tf.name_scope('fc2'):
         W_fc2 = weight_variable([1024, 10])

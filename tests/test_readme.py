@@ -1,4 +1,4 @@
-"""README: pasted into IPython, its commands run, its links followed, the same in both languages."""
+"""README: pasted into IPython, its commands run, its files there, the same in both languages."""
 
 import csv
 import json
@@ -27,7 +27,6 @@ MY_RUN = 'python mnist_deep.py --log_dir my_run'
 LONG_RUN = REAL_MNIST and os.environ.get('MNIST_LOG_DIR')  # absolute, of 20,000 steps on MNIST
 
 SHORTER = {
-    'range(20000)': 'range(200)',
     'python mnist_deep.py': 'python mnist_deep.py --max_steps 1',
     MY_RUN: MY_RUN + ' --max_steps 1002 --seed 1',
 }
@@ -121,9 +120,7 @@ def test_set(folder):
 def pasted(folder, environment, my_run, test_set):
     """What each Python block of README printed, pasted in order."""
     write_png(folder / 'my_digit.png', 255 - test_set.images[0])
-    cells = [
-        block.replace('range(20000)', SHORTER['range(20000)']) for block in blocks(README, 'python')
-    ]
+    cells = [block.replace('range(20000)', 'range(200)') for block in blocks(README, 'python')]
     return paste(cells, folder, environment)
 
 
@@ -267,13 +264,16 @@ def test_accuracies_are_computed_from_the_runs():
         time = f'{seconds:.0f} s' if seconds < 60 else f'{seconds / 60:.1f} min'
         row = f'| `python {command}` | {version} | 1 to {len(found)} | {mean:.4f} ± {error:.4f} | '
         assert row + f'{min(found):.4f} | {max(found):.4f} | {time} |' in README
-    for name in 'mnist_softmax.py', 'mnist_deep.py':
+    for name, unit, size in ('mnist_softmax.py', 'seconds', 1), ('mnist_deep.py', 'minutes', 60):
         lines = len((ROOT / name).read_text(encoding='utf-8').splitlines())
         percent = 100 * np.mean(accuracies[name, '2.20.0'])
-        assert f'[{name}]({name}), {lines} lines | {percent:.1f} %' in README
-    float32, bfloat16 = 'mnist_deep.py', 'mnist_deep.py --precision bfloat16'
-    differences = np.subtract(*(accuracies[each, '2.20.0'] for each in (bfloat16, float32)))
-    assert '{:+.4f} ± {:.4f}'.format(*mean_and_error(differences)) in README
+        times = sorted(float(g[0]['seconds']) / size for key, g in groups.items() if name in key[0])
+        row = f'{lines} lines | {percent:.1f} % | {times[0]:.0f} to {times[-1]:.0f} {unit} |'
+        assert f'[{name}]({name}), {row}' in README
+    pair = (accuracies[name + flag, '2.20.0'] for flag in (' --precision bfloat16', ''))
+    mean, error = mean_and_error(np.subtract(*pair))
+    assert abs(mean) < 2.45 * error  # Student's t for seven pairs
+    assert f'{mean:+.4f} ± {error:.4f} (at 95 %, ± {2.45 * error:.4f})' in ' '.join(README.split())
 
 
 def mean_and_error(values):
