@@ -37,11 +37,11 @@ MNIST_FILES = {
 
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'MNIST_data')
 SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
-SAMPLE_TEST_LABELS_SHA256 = 'ed767f60eacdce72d1715729108ad152425f32ec9445803cd0661a3931ca08f3'
+SAMPLE_CHECKSUM = 0x90E74CEE
 
 IMAGE_SIZE = 28  # pixels, both ways
 NUM_CLASSES = 10
-LARGEST_FILE = 1 << 29  # bytes, packed or not, that a file may have: ten times those of MNIST
+LARGEST_FILE = 1 << 30  # bytes, packed or not, that a file may have: twice EMNIST's largest
 TIMEOUT = 5  # seconds to connect, and between one piece of a download and the next
 
 Datasets = collections.namedtuple('Datasets', ['train', 'validation', 'test'])
@@ -68,68 +68,77 @@ def read_data_sets(
         pixels in [0, 255].
       reshape: images as [n, 784] instead of [n, 28, 28, 1].
       validation_size: how many of the first training examples become the validation set.
-      seed: of the shuffling; None for another order each time.
+      seed: of the random numbers that shuffle, one stream for the three sets; None for others each
+        time. By itself it makes batches repeat. (The original needed `tf.set_random_seed`, too.)
       source_url: another folder on the web to download from, with no checksums known.
 
     Returns:
       `Datasets(train, validation, test)`: 55,000, 5,000 and 10,000 examples of MNIST.
 
     Raises:
-      OSError: a file cannot be downloaded, stored or read.
+      OSError: a file cannot be stored, read or (then it is a ConnectionError) downloaded.
       ValueError: a file or `validation_size` is not as it should be.
       TypeError: `dtype` is neither float32 nor uint8.
     """
     options = {'one_hot': one_hot, 'dtype': dtype, 'reshape': reshape, 'seed': seed}
-    _image_dtype(dtype)  # before anything is downloaded
     if fake_data:
         return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in range(3)))
-
     _download_missing(train_dir, source_url)
     images, labels = _read_examples(train_dir, TRAIN_IMAGES, TRAIN_LABELS, one_hot)
     test_images, test_labels = _read_examples(train_dir, TEST_IMAGES, TEST_LABELS, one_hot)
     if not 0 <= validation_size <= len(images):
         expected = f'expected a validation set within its {len(images)} training images'
         raise ValueError(f'{train_dir}: {expected}, found validation_size {validation_size}')
-    return Datasets(
+    mnist = Datasets(
         train=DataSet(images[validation_size:], labels[validation_size:], **options),
         validation=DataSet(images[:validation_size], labels[:validation_size], **options),
         test=DataSet(test_images, test_labels, **options),
     )
+    for data in mnist:
+        data._random = mnist.test._random  # the original had one stream for all
+    return mnist
 
 
-def read_mnist_or_bundled_digits(data_dir=None, seed=None):
-    """Read what the scripts train on: MNIST, or else the bundled digits.
+def mnist_or_bundled_digits(data_dir=None):
+    """Choose the folder that the scripts train on, and download what is missing there.
 
-    Args:
-      data_dir: folder to read; None for `MNIST_data` beside this file or, where MNIST cannot be
-        had and nothing of it is there, the bundled digits, as a message on stderr then says.
-      seed: as in `read_data_sets`, which says what errors are raised.
-
-    Returns:
-      (data sets with one-hot labels, what to print behind the test accuracy if it is not MNIST's)
+    It is `data_dir` or else `MNIST_data` beside this file or, where no mirror gives MNIST and none
+    of it is there, that of the bundled digits, as a message on stderr says. Returns the folder and
+    what to print behind a test accuracy that is not MNIST's. Raises as `read_data_sets` does.
     """
+    folder = data_dir or DATA_DIR
     try:
-        mnist = read_data_sets(data_dir or DATA_DIR, one_hot=True, seed=seed)
-    except OSError as error:
+        _download_missing(folder)
+    except ConnectionError as error:
         # Files that are there, broken or not, are not to be passed over.
-        if data_dir or MNIST_FILES.keys() & os.listdir(DATA_DIR):
+        if data_dir or any(os.path.lexists(os.path.join(folder, name)) for name in MNIST_FILES):
             raise
         print(f'{error}\nThe bundled digits stand in for it now.', file=sys.stderr)
-        mnist = read_data_sets(SAMPLE_DIR, one_hot=True, seed=seed)
-    if mnist.train.num_examples < 100:  # as many as a batch
-        raise ValueError(f'{data_dir or DATA_DIR}: expected 5100 training images or more')
-    test_labels = mnist.test.labels.argmax(axis=1).astype(np.uint8)
-    is_sample = hashlib.sha256(test_labels).hexdigest() == SAMPLE_TEST_LABELS_SHA256
-    return mnist, ' (bundled digits, not MNIST)' if is_sample else ''
+        folder = SAMPLE_DIR
+    return folder, ' (bundled digits, not MNIST)' if checksum(folder) == SAMPLE_CHECKSUM else ''
+
+
+def checksum(folder):
+    """Return a number for what is in the four files of a folder, however it is compressed."""
+    ends = b''
+    for name in MNIST_FILES:
+        with open(os.path.join(folder, name), 'rb') as f:
+            ends += f.read()[-8:]  # where gzip keeps a CRC-32 of the content, and its size
+    return zlib.crc32(ends)
 
 
 class DataSet:
     """Images with their labels, in mini-batches.
 
-    Attributes:
+    Attributes, which are read-only:
+      images: all images, [n, 784] or [n, 28, 28, 1], float32 in [0, 1] or uint8.
       labels: all labels, in the order of `images`: uint8 [n] or, one-hot, float64 [n, 10].
       num_examples: n.
       epochs_completed: how often a batch went beyond the last example, into the next epoch.
+
+    `images` and `labels` are never reordered. (The original reordered both at each epoch.) Programs
+    for the original set `_images`, `_labels`, `_num_examples`, `_epochs_completed` and the position
+    `_index_in_epoch`. They may: the next batch goes by what was set.
     """
 
     def __init__(
@@ -153,42 +162,49 @@ class DataSet:
 
         Raises ValueError if images and labels differ in number, TypeError for another `dtype`.
         """
-        dtype = _image_dtype(dtype)
+        self.one_hot = one_hot
+        self._fake_data = fake_data
         # The original reduced seeds in the same way.
         self._random = np.random.RandomState(None if seed is None else seed % (2**31 - 1))
-        self._fake_data = fake_data
-        self.one_hot = one_hot
-        if fake_data:
-            images = labels = np.empty([10000, 0, 0, 1], np.uint8)
-        if len(images) != len(labels):
-            raise ValueError(f'{len(images)} images have {len(labels)} labels')
-        if reshape:
-            images = images.reshape(len(images), images.shape[1] * images.shape[2])
-        # Four bytes a pixel take time and memory: pixels become images when somebody asks for them,
-        # or now where the caller could change them in the meantime. The other one is None.
-        self._images, self._pixels = images, None
-        if dtype == np.float32 and images.flags.writeable:
-            self._images = _rescale(images)
-        elif dtype == np.float32:
-            self._images, self._pixels = None, images
-        self.labels = labels
-        self.num_examples = len(labels)
-        self.epochs_completed = 0
-        self._order = np.arange(self.num_examples)
-        self._index_in_epoch = 0
+        image_dtype = np.dtype(getattr(dtype, 'as_numpy_dtype', dtype))  # TensorFlow's, or NumPy's
+        if image_dtype not in (np.uint8, np.float32):
+            raise TypeError(f'Invalid image dtype {dtype!r}, expected uint8 or float32')
+        self._rescaled = image_dtype == np.uint8 or fake_data
+        if not fake_data:
+            if len(images) != len(labels):
+                raise ValueError(f'{len(images)} images have {len(labels)} labels')
+            if reshape:
+                images = images.reshape(len(images), images.shape[1] * images.shape[2])
+            if not self._rescaled and images.flags.writeable:
+                images = images.copy()  # the caller may change theirs
+        # Rescaling takes time and memory: it waits until somebody asks for a batch or for `images`.
+        self._pixels, self._labels = images, labels
+        self._num_examples = 10000 if fake_data else len(images)
+        self._order = np.arange(self._num_examples)
+        self._index_in_epoch = self._epochs_completed = 0
 
     @property
-    def images(self):
-        """All images, never shuffled: [n, 784] or [n, 28, 28, 1], float32 in [0, 1] or uint8."""
-        if self._images is None:
-            self._images, self._pixels = _rescale(self._pixels), None
-        return self._images
+    def _images(self):
+        if not self._rescaled:
+            self._images = _rescale(self._pixels)
+        return self._pixels
+
+    @_images.setter
+    def _images(self, images):
+        self._pixels, self._rescaled = images, True
+        self._order = self._order[self._order < len(images)]
+
+    images = property(lambda self: self._images)
+    labels = property(lambda self: self._labels)
+    num_examples = property(lambda self: self._num_examples)
+    epochs_completed = property(lambda self: self._epochs_completed)
 
     def next_batch(self, batch_size, fake_data=False, shuffle=True):
         """Hand out the next examples; a batch may straddle two epochs.
 
         Args:
-          batch_size: how many, from 1 to `num_examples`; ValueError otherwise.
+          batch_size: how many, up to the rest of this epoch and all of the next one; ValueError
+            beyond. A negative one hands out nothing and moves the position back.
           fake_data: hand out all-white images of class 0 instead, of 784 ones.
           shuffle: put the examples into a new order at the start of each epoch.
 
@@ -196,27 +212,33 @@ class DataSet:
           (images, labels): `batch_size` rows of the attributes of these names, with their dtypes,
           as arrays of the caller's own, which may be changed; lists if `fake_data`.
         """
-        if not 1 <= batch_size <= self.num_examples:
-            raise ValueError(f'batch_size: expected 1 to {self.num_examples}, found {batch_size}')
         if fake_data or self._fake_data:
             label = [1] + [0] * (NUM_CLASSES - 1) if self.one_hot else 0
             return [[1] * IMAGE_SIZE**2] * batch_size, [label] * batch_size
 
+        n = self._num_examples
         start, end = self._index_in_epoch, self._index_in_epoch + batch_size
-        if start == 0 and self.epochs_completed == 0 and shuffle:
-            self._random.shuffle(self._order)
-        index = self._order[start:end]
-        if end > self.num_examples:
+        if end > 2 * n:
+            raise ValueError(f'batch_size: expected {2 * n - start} at most, found {batch_size}')
+        if n > len(self._order):  # somebody has added examples
+            self._order = np.append(self._order, np.arange(len(self._order), n))
+        if start == 0 and self._epochs_completed == 0 and shuffle:
+            self._shuffle()
+        index = self._order[start : min(end, n)]
+        if end > n:
             rest = index.copy()  # since the order is shuffled in place
-            self.epochs_completed += 1
+            self._epochs_completed += 1
             if shuffle:
-                self._random.shuffle(self._order)
-            end -= self.num_examples
+                self._shuffle()
+            end -= n
             index = np.concatenate([rest, self._order[:end]])
         self._index_in_epoch = end
-        if self._images is None:
-            return _rescale(self._pixels[index]), self.labels[index]
-        return self._images[index], self.labels[index]
+        images = self._pixels[index]
+        return images if self._rescaled else _rescale(images), self._labels[index]
+
+    def _shuffle(self):
+        self._order = self._order[: self._num_examples]
+        self._random.shuffle(self._order)
 
 
 def extract_images(f):
@@ -234,7 +256,8 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
     ValueError if the file is not whole or not such labels.
     """
     labels = _read_idx(f, magic=2049)
-    _expect(f, labels.max() < num_classes, f'labels from 0 to {num_classes - 1}', labels.max())
+    if (labels >= num_classes).any():
+        raise _broken(f, f'labels from 0 to {num_classes - 1}', labels.max())
     return dense_to_one_hot(labels, num_classes) if one_hot else labels
 
 
@@ -243,109 +266,102 @@ def dense_to_one_hot(labels_dense, num_classes):
     return np.eye(num_classes)[np.ravel(labels_dense)]
 
 
-def _image_dtype(dtype):
-    found = np.dtype(getattr(dtype, 'as_numpy_dtype', dtype))  # of TensorFlow's, or NumPy's own
-    if found not in (np.uint8, np.float32):
-        raise TypeError(f'Invalid image dtype {dtype!r}, expected uint8 or float32')
-    return found
-
-
 def _rescale(pixels):
     """Turn 0 to 255 into float32 0.0 to 1.0, rounded as the original rounded."""
     return np.multiply(pixels, np.float32(1.0 / 255.0), dtype=np.float32)
 
 
-def _expect(f, right, expected, found):
-    """Raise ValueError unless what a file holds is right."""
-    if not right:
-        message = f'expected {expected}, found {found}'
-        if hasattr(f, 'name'):
-            message = f'{f.name}: {message}. Remove it to download it anew, or mend it.'
-        raise ValueError(message)
+def _broken(f, expected, found):
+    """Make the error for a file that does not hold what it should."""
+    message = f'expected {expected}, found {found}'
+    if hasattr(f, 'name'):
+        message = f'{f.name}: {message}. Remove it to download it anew, or mend it.'
+    return ValueError(message)
 
 
 def _read_idx(f, magic):
-    """Read a gzip-compressed IDX file into a read-only uint8 array of the shape in its header.
-
-    It reads no further than the header promises, so that a file that lies costs little memory.
-    """
+    """Read a gzip-compressed IDX file into a read-only uint8 array of the shape in its header."""
     try:
         with gzip.GzipFile(fileobj=f) as stream:
             header_size = 4 + 4 * (magic % 256)  # the magic number ends in that of dimensions
             header = stream.read(header_size)
-            _expect(f, len(header) == header_size, f'a header of {header_size} bytes', len(header))
-            found, *shape = np.frombuffer(header, '>u4').tolist()
-            _expect(f, found == magic, f'magic number {magic}', found)
-            _expect(f, min(shape) > 0, 'at least 1 in each dimension', shape)
+            if len(header) < header_size:
+                raise _broken(f, f'a header of {header_size} bytes', len(header))
+            found_magic, *shape = np.frombuffer(header, '>u4').tolist()
+            if found_magic != magic:
+                raise _broken(f, f'magic number {magic}', found_magic)
             size = int(np.prod(shape, dtype=np.float64))  # which does not overflow
-            _expect(f, size <= LARGEST_FILE, f'at most {LARGEST_FILE} bytes promised', size)
-            data = stream.read(size + 1)  # one more, to find the end, where gzip has its checksum
+            if size > LARGEST_FILE:
+                raise _broken(f, f'at most {LARGEST_FILE} bytes promised', size)
+            # No more than promised, lest a small file fill the memory, and 1 to find the end.
+            data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if getattr(error, 'errno', None) is not None:  # the disk's fault, not the file's
-            raise
-        _expect(f, False, 'a whole gzip file', error)
-    found = len(data) if len(data) <= size else 'more'
-    _expect(f, found == size, f'{size} bytes after the header', found)
+        raise _broken(f, 'a whole gzip file', error) from None
+    if len(data) != size:
+        raise _broken(f, f'{size} bytes after the header', 'more' if data[size:] else len(data))
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _read_examples(folder, images_file, labels_file, one_hot):
     with open(os.path.join(folder, images_file), 'rb') as f:
         images = extract_images(f)
-        size = list(images.shape[1:3])
-        _expect(f, size == [IMAGE_SIZE] * 2, f'images of {IMAGE_SIZE} x {IMAGE_SIZE}', size)
+        if images.shape[1:3] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise _broken(f, f'images of {IMAGE_SIZE} x {IMAGE_SIZE}', images.shape[1:3])
     with open(os.path.join(folder, labels_file), 'rb') as f:
         labels = extract_labels(f, one_hot)
-        expected = f'{len(images)} labels, one for each image of {images_file}'
-        _expect(f, len(labels) == len(images), expected, len(labels))
+        if len(labels) != len(images):
+            raise _broken(f, f'{len(images)} labels, as many as {images_file} has', len(labels))
     return images, labels
 
 
-def _download_missing(folder, source_url):
+def _download_missing(folder, source_url=None):
     """Download those of the four files that are not there, each from a mirror that has it."""
     missing = [name for name in MNIST_FILES if not os.path.lexists(os.path.join(folder, name))]
     if not missing:
         return
-    mirrors, known = MIRRORS, MNIST_FILES
+    mirrors, known = list(MIRRORS), MNIST_FILES
     if source_url and source_url.rstrip('/') + '/' not in MIRRORS:
         mirrors, known = [source_url.rstrip('/') + '/'], {}
     for name in sorted(known.keys() - missing):
         path, size = os.path.join(folder, name), known[name][0]
-        if os.path.getsize(path) != size:
-            raise ValueError(
-                f"{path}: expected MNIST's {size} bytes, found {os.path.getsize(path)}. Remove it "
-                f'to download it with {missing[0]}, or put all four files of its data set there.'
+        found = os.path.getsize(path)
+        if found != size:
+            advice = (
+                f'Remove it to get it with {missing[0]}, or put all four of its data set there.'
             )
-    os.makedirs(folder or os.curdir, exist_ok=True)
+            raise ValueError(f"{path}: expected MNIST's {size} bytes, found {found}. {advice}")
     failures = {}
     for name in missing:
-        for mirror in sorted(mirrors, key=failures.__contains__):  # those that failed come last
+        for mirror in list(mirrors):
             try:
-                _download(mirror + name, os.path.join(folder, name), known.get(name))
+                _download(mirror + name, os.path.join(folder, name), *known.get(name, (None, None)))
                 break
             except ValueError as error:
                 failures[mirror] = f'  {mirror}{name}: {error}\n'
+                mirrors.remove(mirror)
+                mirrors.append(mirror)  # which has it asked last from now on
         else:
-            raise OSError(
+            raise ConnectionError(
                 f'MNIST is not in {folder} and cannot be downloaded:\n{"".join(failures.values())}'
                 f'Put {", ".join(missing)} there by hand, as MNIST_data/README.md says. '
-                f'Or train on the bundled digits: --data_dir {SAMPLE_DIR}'
+                f'Or name the folder of the bundled digits: {SAMPLE_DIR}'
             )
 
 
-def _download(url, path, expected):
+def _download(url, path, size, sha256):
     """Download a file, whole or not at all; ValueError if it does not come, or another one does."""
     import requests  # here: a run that has its data shall not wait for these imports
     import urllib3
     from tqdm import tqdm
 
-    name, size = os.path.basename(path), expected[0] if expected else None
+    folder, name = os.path.dirname(path) or os.curdir, os.path.basename(path)
     digest = hashlib.sha256()
     part = f'{path}.{os.getpid()}.part'  # beside the file: a rename is all or nothing
     try:
         headers = {'Accept-Encoding': 'identity'}
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
             response.raise_for_status()
+            os.makedirs(folder, exist_ok=True)
             bar = tqdm(desc=name, total=size, unit='B', unit_scale=True, disable=None)
             with bar, open(part, 'wb') as f:
                 # Not decoded: some servers take the .gz for an encoding of what is in it.
@@ -356,15 +372,19 @@ def _download(url, path, expected):
                     if f.tell() > (size or LARGEST_FILE):
                         raise ValueError(f'expected {size or LARGEST_FILE} bytes, found more')
                 found = f.tell(), digest.hexdigest()
-        if expected and found != expected:
-            raise ValueError('expected %d bytes, SHA-256 %s, found %d, %s' % (expected + found))
-        if not expected:
+        if size and found != (size, sha256):
+            raise ValueError('expected %d bytes, SHA-256 %s, found %d, %s' % (size, sha256, *found))
+        if not size:
             with open(part, 'rb') as f:
                 (extract_images if 'images' in name else extract_labels)(io.BytesIO(f.read()))
         if not os.path.lexists(path):  # whoever has put one there meanwhile keeps it
             os.replace(part, path)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise ValueError(str(error).rpartition('Caused by ')[2]) from None  # not its wrappings
+        # After repeated attempts, the reason is an attribute of what `requests` wraps.
+        raise ValueError(getattr(error.args[0], 'reason', error)) from None
+    except OSError as error:
+        problem = f'expected a folder to store MNIST in, found: {error}. Name another one.'
+        raise OSError(f'{folder}: {problem}') from None
     finally:
         if os.path.exists(part):
             os.remove(part)

@@ -5,10 +5,11 @@ import os
 import shlex
 import sys
 import tempfile
+from pathlib import Path
 
 import input_data
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow's talk at import looks like errors
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # hides TensorFlow's log
 
 import tensorflow.compat.v1 as tf
 
@@ -27,26 +28,12 @@ def softmax_regression(x):
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Train softmax regression on MNIST.')
-    parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
-    parser.add_argument('--max_steps', type=int, default=1000, help='steps to train')
-    parser.add_argument('--seed', type=int, help='make runs on a CPU repeat each other')
-    parser.add_argument('--log_dir', help='for TensorBoard (default: a temporary folder)')
-    args = parser.parse_args()
-    if args.max_steps < 1:
-        parser.error(f'argument --max_steps: expected 1 or more, found {args.max_steps}')
-    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
+    args = parse_flags()
     try:
-        os.makedirs(log_dir, exist_ok=True)
-        tempfile.TemporaryFile(dir=log_dir).close()
-    except OSError as error:
-        problem = f'expected a folder to write to, found: {error}. Name another one.'
-        sys.exit(f'mnist_softmax.py: error: --log_dir: {log_dir}: {problem}')
-    try:
-        mnist, note = input_data.read_mnist_or_bundled_digits(args.data_dir, args.seed)
+        data_dir, note = input_data.mnist_or_bundled_digits(args.data_dir)
+        mnist = input_data.read_data_sets(data_dir, one_hot=True, seed=args.seed)
     except (OSError, ValueError) as error:
         sys.exit(f'mnist_softmax.py: error: {error}')
-
     tf.set_random_seed(args.seed)
     x = tf.placeholder(tf.float32, shape=[None, 784], name='x')
     y_ = tf.placeholder(tf.float32, shape=[None, 10], name='y_')
@@ -62,31 +49,44 @@ def main():
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
     with tf.name_scope('summaries'):
         loss_summary = tf.summary.scalar('loss', cross_entropy)
-        W = tf.trainable_variables()[0]
+        (W,) = tf.trainable_variables('softmax/W')
         weights = tf.reshape(tf.transpose(W), [10, 28, 28, 1])  # one image for each digit
         weights_summary = tf.summary.image('weights', weights, max_outputs=10)
 
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True  # a GPU's memory as needed, not all of it
-    writer = tf.summary.FileWriter(log_dir, tf.get_default_graph())
-    with tf.Session(config=config) as sess:
+    config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))  # memory as needed
+    log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_softmax_')
+    with tf.Session(config=config) as sess, tf.summary.FileWriter(log_dir, sess.graph) as writer:
         gpu = any(device.device_type == 'GPU' for device in sess.list_devices())
         print('Training on the GPU.' if gpu else 'Training on the CPU.', file=sys.stderr)
         sess.run(tf.global_variables_initializer())
         for i in range(args.max_steps):
             batch = mnist.train.next_batch(100)
             if i % 10 == 0:
-                summary = loss_summary.eval(feed_dict={x: batch[0], y_: batch[1]})
-                writer.add_summary(summary, i)
+                writer.add_summary(loss_summary.eval(feed_dict={x: batch[0], y_: batch[1]}), i)
             train_step.run(feed_dict={x: batch[0], y_: batch[1]})
         writer.add_summary(weights_summary.eval(), args.max_steps)
-        writer.close()
         test = {x: mnist.test.images, y_: mnist.test.labels}
         print('test accuracy %g%s' % (accuracy.eval(feed_dict=test), note))
-        print(
-            f'To see how it learned: tensorboard --logdir {shlex.quote(log_dir)}', file=sys.stderr
-        )
+    print(f'To see how it learned: tensorboard --logdir {shlex.quote(log_dir)}', file=sys.stderr)
+
+
+def parse_flags():
+    parser = argparse.ArgumentParser(description='Train softmax regression on MNIST.')
+    parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
+    parser.add_argument('--max_steps', type=int, default=1000, help='steps to train')
+    parser.add_argument('--seed', type=int, help='make runs on a CPU repeat each other')
+    parser.add_argument('--log_dir', help='for TensorBoard (default: a temporary folder)')
+    parser.add_argument('-f', '--f', help=argparse.SUPPRESS)  # a notebook's kernel has it
+    args = parser.parse_args()
+    if args.max_steps < 1:
+        parser.error(f'argument --max_steps: expected 1 or more, found {args.max_steps}')
+    folder = Path(args.log_dir or tempfile.gettempdir()).absolute()
+    found = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (found.is_dir() and os.access(str(found), os.W_OK)):
+        parser.error(f'argument --log_dir: expected a writable folder, found {found}: name another')
+    return args
 
 
 if __name__ == '__main__':
-    main()
+    with tf.Graph().as_default():  # beside those that IPython may hold
+        main()

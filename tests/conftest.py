@@ -10,6 +10,7 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import input_data
 
@@ -52,12 +53,24 @@ def write_files(folder, files):
             f.write(data)
 
 
+def events(log_dir):
+    return EventAccumulator(str(log_dir), size_guidance={'images': 0}).Reload()
+
+
+def image_of(found, tag):
+    """The last picture of this tag, as grey values."""
+    with tf.Graph().as_default(), tf.Session() as sess:
+        png = tf.image.decode_png(found.Images(tag)[-1].encoded_image_string, channels=1)
+        return sess.run(png)[..., 0].astype(float)
+
+
 @pytest.fixture(scope='session', autouse=True)
-def temporary_folder():
+def environment_of_all_tests():
     """Scripts without --log_dir leave a folder behind; here, and it is removed."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         os.chmod(folder, 0o755)  # some tests act as another user
         patch.setenv('TMPDIR', folder)
+        patch.setenv('TF_XLA_FLAGS', '')  # compiling takes longer than the few steps of tests
         patch.setattr(tempfile, 'tempdir', None)
         yield
 

@@ -1,6 +1,7 @@
 """input_data.py: the original's arrays and batches, broken files, and hosts that lie."""
 
 import contextlib
+import copy
 import gzip
 import hashlib
 import http.server
@@ -44,63 +45,186 @@ def assert_same(found, expected):
         assert np.array_equal(ours, theirs)
 
 
-def assert_same_batches(original, folder, batches, **options):
-    """Draw each data set alone, since those of the original share one random stream."""
-    for which in input_data.Datasets._fields:
-        ours = getattr(input_data.read_data_sets(folder, **options), which)
-        theirs = getattr(original.read_data_sets(folder, **options), which)
-        assert ours.num_examples == theirs.num_examples
-        for size, shuffle in batches if ours.num_examples else ():
-            size = min(size, ours.num_examples)
-            expected = theirs.next_batch(size, shuffle=shuffle)
-            assert_same(ours.next_batch(size, shuffle=shuffle), expected)
-            assert ours.epochs_completed == theirs.epochs_completed
-
-
 BATCHES = {
     'shuffled': [(70, True)] * 60,
     'mixed': [(size, size % 3 > 0) for size in (1, 64, 99, 100, 33, 400, 7, 600, 201)] * 3,
     'whole epochs': [(600, True)] * 4,
 }
 OPTIONS = [
-    ({}, '2bf234016ead2d9f'),
-    ({'one_hot': True}, '38880d0bd880c130'),
-    ({'reshape': False, 'dtype': 'float32', 'seed': 2**31 + 5}, 'f20586d047ce7fed'),
-    ({'dtype': np.uint8, 'seed': 0}, 'a93e8bb30b83da9d'),
-    ({'dtype': np.dtype('uint8'), 'one_hot': True, 'reshape': False}, 'ec05078b65c94695'),
-    ({'validation_size': 0}, '47d93aef7d772eb1'),
+    ({}, '76fb5b4b78e865b2'),
+    ({'one_hot': True}, '96c5f2eb6bd981c7'),
+    ({'reshape': False, 'dtype': 'float32', 'seed': 2**31 + 5}, 'e6724ee62a67602e'),
+    ({'dtype': np.uint8, 'seed': 0}, '8834bf29660c9045'),
+    ({'dtype': np.dtype('uint8'), 'one_hot': True, 'reshape': False}, 'ad7f1655a67be7b1'),
+    ({'validation_size': 0}, '0ab784389aaa2601'),
 ]
+
+
+def drawn(mnist, batches):
+    """Draw from the three data sets in turns."""
+    for size, shuffle in batches:
+        for data in mnist:
+            if data.num_examples:
+                yield from data.next_batch(min(size, data.num_examples), shuffle=shuffle)
+                yield np.array(data.epochs_completed)
+
+
+def digest(arrays):
+    sha256 = hashlib.sha256()
+    for array in arrays:
+        sha256.update(f'{array.dtype} {array.shape}'.encode() + array.tobytes())
+    return sha256.hexdigest()[:16]
 
 
 @pytest.mark.parametrize('batches', BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize('options', [options for options, _ in OPTIONS], ids=str)
 def test_batches_are_the_originals(original, small_dir, options, batches):
     options = {'validation_size': 200, 'seed': 3, **options}
-    assert_same_batches(original, small_dir, batches, **options)
+    mnist = (module.read_data_sets(small_dir, **options) for module in (input_data, original))
+    assert_same(*(list(drawn(each, batches)) for each in mnist))
 
 
 @pytest.mark.parametrize(('options', 'expected'), OPTIONS, ids=str)
 def test_batches_are_the_originals_without_it(small_dir, options, expected):
-    digest = hashlib.sha256()
-    for data in read_small(small_dir, **options):
-        for size, shuffle in BATCHES['mixed'] if data.num_examples else ():
-            for array in data.next_batch(min(size, data.num_examples), shuffle=shuffle):
-                digest.update(f'{array.dtype} {array.shape}'.encode() + array.tobytes())
-    assert digest.hexdigest()[:16] == expected
+    assert digest(drawn(read_small(small_dir, **options), BATCHES['mixed'])) == expected
+
+
+def reads_private_names(mnist):
+    data = mnist.validation
+    yield from (data._images, data._labels, *data.next_batch(150), *data.next_batch(70))
+    yield np.array([data._num_examples, data._index_in_epoch, data._epochs_completed])
+
+
+def sets_images(mnist):
+    data = mnist.train
+    data._images = np.random.RandomState(1).normal(data.images, 0.1)
+    yield from (*data.next_batch(150), *data.next_batch(300))
+    data._images = (data._images > 0.5).reshape(-1, 28, 28)[:, ::2, ::2]
+    yield from (*data.next_batch(50), *data.next_batch(350))
+
+
+def sets_labels(mnist):
+    data = mnist.train
+    data._labels = np.eye(2)[data.labels // 5]
+    yield from (*data.next_batch(50), *data.next_batch(350))
+    data._labels = data.labels[:, 0] == 1
+    yield from (*data.next_batch(50), *data.next_batch(350))
+
+
+def counts_fewer(mnist):
+    mnist.train._num_examples = mnist.validation._num_examples = 120
+    for data in mnist[:2]:
+        yield from (*data.next_batch(100), *data.next_batch(100, shuffle=False))
+        data._num_examples = 70
+        yield from (*data.next_batch(20), *data.next_batch(20), np.array(data.epochs_completed))
+
+
+def cuts(mnist):
+    for data, shuffle in zip(mnist, (True, False, True)):
+        data._images, data._labels = data.images[30:90], data.labels[30:90]
+        data._num_examples = 60
+        yield from data.next_batch(50, shuffle=shuffle)
+        yield from (*data.next_batch(50), data.num_examples, data.epochs_completed)
+
+
+def doubles(mnist):
+    data = mnist.test
+    data._images = np.concatenate([data.images, data.images])
+    data._labels, data._num_examples = np.tile(data.labels, 2), 200
+    yield from (*data.next_batch(150), *data.next_batch(200), data.epochs_completed)
+
+
+def begins_anew(mnist):
+    data = mnist.train
+    for _ in range(3):
+        while not data.epochs_completed:
+            yield from data.next_batch(70)
+        data._epochs_completed = data._index_in_epoch = 0
+    yield from data.next_batch(70)
+    yield from data.next_batch(-data._index_in_epoch)
+    yield from data.next_batch(50)
+
+
+def draws_more_than_there_are(mnist):
+    data = mnist.train
+    yield from (*data.next_batch(450), *data.next_batch(750), data.epochs_completed)
+
+
+def draws_none_or_fewer(mnist):
+    data = mnist.train
+    yield from (*data.next_batch(0), *data.next_batch(90), *data.next_batch(0))
+    yield from (*data.next_batch(-40), *data.next_batch(20), data._index_in_epoch)
+
+
+def changes_in_place(mnist):
+    data = mnist.train
+    other = copy.deepcopy(data)
+    data.images[:, :9] = 0.5
+    yield from (*data.next_batch(70), *other.next_batch(70, shuffle=False))
+
+
+USES = {
+    reads_private_names: '8a42e0e61164bba7',
+    sets_images: '2b16f538b5faf3ed',
+    sets_labels: '61d6e5acd5131cd2',
+    counts_fewer: '81b2699c46bbbcae',
+    cuts: '2e9b656afa3a590a',
+    doubles: '8547ef165641408e',
+    begins_anew: '8b147195a6f51d9d',
+    draws_more_than_there_are: 'ddd4a2ff420ea41c',
+    draws_none_or_fewer: '97e68a18dc5a02a9',
+    changes_in_place: 'f4633e4da7ca0d32',
+}
+
+
+@pytest.mark.parametrize('use', USES, ids=lambda use: use.__name__)
+def test_what_programs_for_the_original_do(small_dir, use):
+    assert digest(map(np.asarray, use(read_small(small_dir)))) == USES[use]
+    with contextlib.suppress(ImportError):
+        from tensorflow.examples.tutorials.mnist import input_data as original
+
+        mnist = original.read_data_sets(small_dir, validation_size=200, seed=3)
+        assert digest(map(np.asarray, use(mnist))) == USES[use]
+
+
+def test_what_is_set_late_is_handed_out_with_its_label(small_dir):
+    data = read_small(small_dir).train
+    data.next_batch(390)
+    chosen = np.flatnonzero(data.labels < 2)
+    data._images, data._labels = chosen[:, np.newaxis], data.labels[chosen]
+    data._num_examples = len(chosen)
+    labels = read_small(small_dir).train.labels
+    data._index_in_epoch = 0
+    for _ in range(3):
+        images, found = data.next_batch(len(chosen))
+        assert sorted(images[:, 0]) == chosen.tolist()
+        assert np.array_equal(found, labels[images[:, 0]])
+
+
+@pytest.mark.parametrize('name', ['images', 'labels', 'num_examples', 'epochs_completed'])
+def test_public_names_are_read_only(small_dir, name):
+    with pytest.raises(AttributeError):
+        setattr(read_small(small_dir).train, name, 1)
 
 
 def test_batches_of_mnist_are_the_originals(original, real_mnist_dir):
-    batches = [(999, True), (4500, False)] * 8
-    assert_same_batches(original, real_mnist_dir, batches, seed=7, dtype=np.uint8, reshape=False)
-    assert_same_batches(original, real_mnist_dir, [(7000, True)] * 18, seed=7, one_hot=True)
+    for options, batches in (
+        ({'dtype': np.uint8, 'reshape': False}, [(999, True), (4500, False)] * 7),
+        ({'one_hot': True}, [(7000, True)] * 9),
+    ):
+        mnist = (
+            module.read_data_sets(real_mnist_dir, seed=7, **options)
+            for module in (input_data, original)
+        )
+        for found, expected in zip(*(drawn(each, batches) for each in mnist)):
+            assert_same([found], [expected])
 
 
 def test_mnist(real_mnist_dir):
     for name, known in input_data.MNIST_FILES.items():
         data = content(real_mnist_dir, name)
         assert (len(data), hashlib.sha256(data).hexdigest()) == known
-    mnist, note = input_data.read_mnist_or_bundled_digits(real_mnist_dir)
-    assert note == ''
+    mnist = input_data.read_data_sets(real_mnist_dir, one_hot=True)
     assert [data.images.shape for data in mnist] == [(55000, 784), (5000, 784), (10000, 784)]
     assert mnist.validation.labels[:6].argmax(axis=1).tolist() == [5, 0, 4, 1, 9, 2]
 
@@ -120,7 +244,7 @@ def test_each_epoch_has_every_example_and_moves_none(small_dir):
     assert (mnist.train.next_batch(50)[0] == 7).all()
 
 
-def test_dtypes(small_dir, tmp_path):
+def test_dtypes(small_dir):
     tf = pytest.importorskip('tensorflow.compat.v1')
     for dtype in (tf.uint8, tf.float32):
         data = read_small(small_dir, dtype=dtype).train
@@ -128,8 +252,7 @@ def test_dtypes(small_dir, tmp_path):
     for dtype in (tf.int32, tf.bfloat16, tf.qint8, tf.string, np.float64, None, 'no dtype', 3):
         for fake_data in (False, True):
             with pytest.raises(TypeError):
-                input_data.read_data_sets(str(tmp_path), fake_data, dtype=dtype)
-    assert os.listdir(tmp_path) == []
+                input_data.read_data_sets(small_dir, fake_data, dtype=dtype, validation_size=9)
 
 
 @pytest.mark.parametrize('one_hot', [False, True])
@@ -163,9 +286,13 @@ def test_numpys_random_state_is_neither_used_nor_changed(small_dir):
 
 
 def test_sizes_out_of_range(small_dir):
-    for size in (0, -1, 401):
-        with pytest.raises(ValueError, match=f'^batch_size: .* 400.* {size}'):
-            read_small(small_dir).train.next_batch(size)
+    data = read_small(small_dir).train
+    for position in (0, 70):
+        data.next_batch(position)
+        with pytest.raises(
+            ValueError, match=f'^batch_size: expected {800 - position} at most, .*9'
+        ):
+            data.next_batch(809 - position)
     for size in (-1, 601):
         with pytest.raises(ValueError, match=f'^{small_dir}: .* 600 .*validation_size {size}'):
             read_small(small_dir, validation_size=size)
@@ -207,8 +334,7 @@ ZEROS = bytes(600 * 784)
 # Of the file: its name, what happens to its bytes, what was expected and found.
 FAULTS = {
     'empty': (TRAIN_IMAGES, lambda b: b'', 'a header of 16 bytes, found 0'),
-    'no rows': (TEST_IMAGES, lambda b: packed(2051, 9, 0, 28), r'at least 1 .*\[9, 0, 28\]'),
-    'narrow': (TRAIN_IMAGES, lambda b: packed(2051, 600, 14, 56, data=ZEROS), r'.* 28.*\[14, 56\]'),
+    'narrow': (TRAIN_IMAGES, lambda b: packed(2051, 600, 14, 56, data=ZEROS), r'.* 28.*\(14, 56\)'),
     'fewer': (TRAIN_LABELS, lambda b: packed(2049, 599, data=bytes(599)), '600 labels, .*599'),
     'lie': (TRAIN_IMAGES, lambda b: packed(2051, 601, 28, 28, data=ZEROS), '471184 .*470400'),
     'tail': (TEST_LABELS, lambda b: b + b'!', 'a whole gzip file, found Not'),
@@ -240,8 +366,8 @@ def test_files_that_lie_cost_little_memory():
     for name, header, message in (
         (TRAIN_IMAGES, packed(0), 'magic number 2051, found 0'),
         (TRAIN_IMAGES, packed(2051, 600, 28, 28), '470400 bytes .*found more'),
-        (TRAIN_LABELS, packed(2049, (1 << 29) + 1), 'at most 536870912 .*found 536870913'),
-        (TRAIN_IMAGES, packed(2051, 2**31, 2**31, 4), 'at most 536870912 .*found 18446744'),
+        (TRAIN_LABELS, packed(2049, (1 << 30) + 1), 'at most 1073741824 .*found 1073741825'),
+        (TRAIN_IMAGES, packed(2051, 2**31, 2**31, 4), 'at most 1073741824 .*found 18446744'),
     ):
         with pytest.raises(ValueError, match=f'^expected {message}'):
             extract(name, header + gigabyte)
@@ -250,40 +376,43 @@ def test_files_that_lie_cost_little_memory():
     assert peak < 1 << 24
 
 
-@pytest.mark.parametrize('count', [4999, 5099])
-def test_too_few_images_for_the_scripts(tmp_path, count):
-    with pytest.raises(ValueError, match=f'^{tmp_path}: expected '):
-        input_data.read_mnist_or_bundled_digits(write_mnist(tmp_path, count, 10))
+def test_a_file_of_emnists_size_costs_what_it_holds(tmp_path):
+    """ByClass, the largest part of EMNIST, has 697,932 images for training."""
+    parts = gzip.compress(bytes(19387 * 784), 1) * 36
+    write_files(tmp_path, {'images': packed(2051, 697932, 28, 28) + parts})
+    code = 'from resource import getrusage as u; import input_data; f = open("images", "rb")'
+    code += '; print(u(0).ru_maxrss, *input_data.extract_images(f).shape, u(0).ru_maxrss)'
+    env = {**os.environ, 'PYTHONPATH': ROOT}
+    out = subprocess.check_output([sys.executable, '-c', code], cwd=str(tmp_path), env=env)
+    before, *shape, after = map(int, out.split())
+    assert shape == [697932, 28, 28, 1]
+    assert (after - before) * 1024 < 1.1 * 547178688
 
 
-def test_only_the_bundled_digits_are_said_to_be_them(tmp_path, mnist_dir):
+def test_a_checksum_tells_data_sets_apart(tmp_path, small_dir):
     for pack in (bytes, lambda data: gzip.compress(gzip.decompress(data), 1)):
         for name in NAMES:
             write_files(tmp_path, {name: pack(content(input_data.SAMPLE_DIR, name))})
-        _, note = input_data.read_mnist_or_bundled_digits(str(tmp_path))
-        assert note == ' (bundled digits, not MNIST)'
-    mnist, note = input_data.read_mnist_or_bundled_digits(mnist_dir, seed=4)
-    same = input_data.read_data_sets(mnist_dir, one_hot=True, seed=4)
-    assert_same(mnist.train.next_batch(50), same.train.next_batch(50))
-    assert note == ''
+        assert input_data.checksum(str(tmp_path)) == input_data.SAMPLE_CHECKSUM
+    sample = {name: content(input_data.SAMPLE_DIR, name) for name in NAMES}
+    for name in NAMES:
+        write_files(tmp_path, {**sample, name: content(small_dir, name)})
+        assert input_data.checksum(str(tmp_path)) != input_data.SAMPLE_CHECKSUM
 
 
 def test_bundled_digits_stand_in_where_nothing_was_wanted(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv('https_proxy', REFUSING)  # which has to be asked
     monkeypatch.setattr(input_data, 'DATA_DIR', str(tmp_path))
-    mnist, note = input_data.read_mnist_or_bundled_digits(seed=4)
-    same = input_data.read_data_sets(input_data.SAMPLE_DIR, one_hot=True, seed=4)
-    assert_same(mnist.train.next_batch(50), same.train.next_batch(50))
-    assert note == ' (bundled digits, not MNIST)'
+    assert input_data.mnist_or_bundled_digits() == input_data.SAMPLE_DIR
     out, err = capsys.readouterr()
     assert out == ''
-    assert err.count('ProxyError') == len(input_data.MIRRORS)
+    assert err.count('proxy') == len(input_data.MIRRORS)
     assert 'bundled digits stand in' in err
-    with pytest.raises(OSError, match='MNIST is not in'):
-        input_data.read_mnist_or_bundled_digits(str(tmp_path))
+    with pytest.raises(ConnectionError, match='MNIST is not in'):
+        input_data.mnist_or_bundled_digits(str(tmp_path))
     write_files(tmp_path, {TEST_LABELS: bytes(input_data.MNIST_FILES[TEST_LABELS][0])})
-    with pytest.raises(OSError, match='MNIST is not in'):
-        input_data.read_mnist_or_bundled_digits()
+    with pytest.raises(ConnectionError, match='MNIST is not in'):
+        input_data.mnist_or_bundled_digits()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -362,7 +491,7 @@ def test_no_mirror_works(mirror, tmp_path, monkeypatch):
     monkeypatch.setattr(input_data, 'TIMEOUT', 0.5)
     expected = {REFUSING: '.*refused', **{mirror(lie).url: why for lie, why in LIES.values()}}
     input_data.MIRRORS = tuple(expected)
-    with pytest.raises(OSError, match='MNIST is not in') as caught:
+    with pytest.raises(ConnectionError, match='MNIST is not in') as caught:
         read_tiny(tmp_path)
     said = str(caught.value)
     for url, why in expected.items():
@@ -390,7 +519,8 @@ def test_another_source_is_checked(mirror, tiny_files, lie, name, tmp_path, monk
     files = {each: tiny_files[each] for each in NAMES if each != name}
     write_files(tmp_path, files)
     url = mirror(LIES[lie][0]).url + 'other/'
-    with pytest.raises(OSError, match=f'  {url}{name}: '):
+    why = 'expected 1048576 bytes, found more' if lie == 'more' else ''
+    with pytest.raises(ConnectionError, match=f'  {url}{name}: {why}'):
         read_tiny(tmp_path, url)
     assert_whole(tmp_path, files)
 
@@ -456,31 +586,61 @@ def test_a_stopped_download_is_completed_by_the_next_run(mirror, tiny_files, tmp
     assert {name: content(tmp_path, name) for name in NAMES} == tiny_files
 
 
-@pytest.mark.parametrize('there', ['an unreadable file', 'a dangling link', 'nothing'])
-def test_what_cannot_be_read_or_stored_is_named(mirror, tiny_files, tmp_path, there):
+@pytest.fixture
+def modes_bind():
+    """Act as another user, since an administrator may do everything."""
     pytest.importorskip('pwd')  # Windows has other permissions
-    mirror()
-    read_tiny(tmp_path)  # imports what another user might not read
     user = os.geteuid()
-    kind = FileNotFoundError if there == 'a dangling link' else PermissionError
+
+    @contextlib.contextmanager
+    def act():
+        os.seteuid(user or 65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return act
+
+
+@pytest.mark.parametrize('there', ['an unreadable file', 'a dangling link'])
+def test_what_cannot_be_read_is_named(modes_bind, mirror, tiny_files, there):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, TEST_LABELS)
         write_files(folder, tiny_files)
         os.chmod(path, 0)
-        if there != 'an unreadable file':
-            os.remove(path)
         if there == 'a dangling link':
+            os.remove(path)
             os.symlink('nowhere', path)
         os.chmod(folder, 0o555)
-        os.seteuid(user or 65534)  # the administrator may do everything
-        try:
-            with pytest.raises(kind, match=path) as caught:
-                read_tiny(folder)
-        finally:
-            os.seteuid(user)
-            os.chmod(folder, 0o755)
-    assert caught.value.errno
-    assert caught.value.filename.startswith(path)
+        kind = FileNotFoundError if there == 'a dangling link' else PermissionError
+        with modes_bind(), pytest.raises(kind, match=path):
+            read_tiny(folder)
+
+
+@pytest.mark.parametrize('folder', ['', 'missing'])
+def test_what_cannot_be_stored_ends_the_run(modes_bind, mirror, tmp_path, monkeypatch, folder):
+    """Though the mirror works: only what mirrors answer leads to the bundled digits."""
+    mirror()
+    read_tiny(tmp_path)  # imports what another user might not read
+    with tempfile.TemporaryDirectory() as parent:
+        path = os.path.join(parent, folder).rstrip('/')
+        os.chmod(parent, 0o555)
+        monkeypatch.setattr(input_data, 'DATA_DIR', path)
+        with modes_bind(), pytest.raises(OSError, match=f'^{path}: .*Permission') as caught:
+            input_data.mnist_or_bundled_digits()
+        assert not isinstance(caught.value, ConnectionError)
+        assert os.listdir(parent) == []
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no device is always full')
+def test_a_full_disk_ends_the_run(mirror, tmp_path, monkeypatch):
+    mirror()
+    monkeypatch.setattr(input_data, 'DATA_DIR', str(tmp_path))
+    os.symlink('/dev/full', str(tmp_path / f'{NAMES[0]}.{os.getpid()}.part'))
+    with pytest.raises(OSError, match=f'^{tmp_path}: .*No space left on device'):
+        input_data.mnist_or_bundled_digits()
+    assert os.listdir(str(tmp_path)) == []
 
 
 def test_progress_bar_on_a_terminal(mirror, tmp_path, monkeypatch):

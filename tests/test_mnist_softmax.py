@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from conftest import events, image_of
 
 import input_data
 import mnist_softmax
@@ -23,7 +23,7 @@ def train(run):
 @pytest.fixture
 def graph(mnist_dir, monkeypatch):
     """The graph that the script leaves behind."""
-    monkeypatch.setattr(sys, 'argv', ['', '--data_dir', mnist_dir, '--max_steps', '1'])
+    monkeypatch.setattr(sys, 'argv', ['', '--data_dir', mnist_dir, '--max_steps=1', '--seed=1'])
     with tf.Graph().as_default() as graph:
         mnist_softmax.main()
         yield graph
@@ -63,7 +63,7 @@ def test_one_step_against_numpy(graph):
         )
 
 
-def test_prints_the_accuracy_after_two_steps_of_100_in_the_order_of_the_seed(train, mnist_dir):
+def test_two_steps_of_100_in_the_order_of_the_seed(train, mnist_dir, tmp_path):
     mnist = input_data.read_data_sets(mnist_dir, one_hot=True, seed=1)
     W, b = np.zeros([784, 10]), np.zeros(10)
     for _ in range(2):
@@ -72,8 +72,15 @@ def test_prints_the_accuracy_after_two_steps_of_100_in_the_order_of_the_seed(tra
         error = exponentials / exponentials.sum(1, keepdims=True) - labels
         W, b = W - 0.5 * images.T @ error / 100, b - 0.5 * error.mean(0)
     right = (mnist.test.images @ W + b).argmax(1) == mnist.test.labels.argmax(1)
-    out, _ = train('--max_steps', 2, '--seed', 1)
+    out, _ = train('--max_steps', 2, '--seed', 1, '--log_dir', tmp_path)
     assert out == 'test accuracy %g\n' % right.mean()
+    for digit in range(10):
+        shown = image_of(events(tmp_path), f'summaries/weights/image/{digit}')
+        assert np.corrcoef(shown.ravel(), W[:, digit])[0, 1] > 0.99
+
+
+def test_seeds_whatever_a_reader_adds(graph):
+    assert graph.seed == 1
 
 
 def test_tensorboard_shows_loss_weights_and_graph(train, tmp_path):
@@ -83,7 +90,7 @@ def test_tensorboard_shows_loss_weights_and_graph(train, tmp_path):
     (command,) = [line for line in err.splitlines() if 'tensorboard' in line]
     assert shlex.split(command)[-3:] == ['tensorboard', '--logdir', str(log_dir)]
 
-    found = EventAccumulator(str(log_dir), size_guidance={'images': 0}).Reload()
+    found = events(log_dir)
     assert found.Tags()['scalars'] == ['summaries/loss']
     losses = found.Scalars('summaries/loss')
     assert [event.step for event in losses] == [0, 10, 20]
