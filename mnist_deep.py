@@ -104,8 +104,8 @@ def main():
         (W_conv1,) = tf.trainable_variables('conv1/W')
         tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
         summaries = tf.summary.merge_all()
-    checksum = tf.constant(input_data.checksum(data_dir), tf.int64)
-    data = tf.Variable(checksum, trainable=False, name='data')  # saved: a run keeps to its data
+    # Saved, too, so that no run goes on with other data than its own.
+    data = tf.Variable(np.int64(input_data.checksum(data_dir)), trainable=False, name='data')
 
     saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # the folder may be moved
     log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
