@@ -50,8 +50,13 @@ for cell in json.load(open('cells.json')):
 json.dump(results, open('results.json', 'w'))
 """
 
-# TensorFlow 2 prints these two whatever it is told, and README says so.
-UNAVOIDABLE = 'All log messages before absl::InitializeLog()', 'MLIR V1 optimization pass'
+# TensorFlow 2 prints these at any log level, and README says so.
+UNAVOIDABLE = (
+    'All log messages before absl::InitializeLog()',
+    'MLIR V1 optimization pass',
+    'oneDNN custom operations are on',
+    'Could not find cuda drivers',
+)
 
 
 def blocks(page, language):
