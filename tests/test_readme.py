@@ -1,4 +1,4 @@
-"""README: pasted into IPython, its commands run, its files there, the same in both languages."""
+"""README: its blocks pasted, its commands run, its files there, the same in both languages."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ MY_RUN = 'python mnist_deep.py --log_dir my_run'
 LONG_RUN = REAL_MNIST and os.environ.get('MNIST_LOG_DIR')  # absolute, of 20,000 steps on MNIST
 
 SHORTER = {
-    'python mnist_deep.py': 'python mnist_deep.py --max_steps 1',
+    'python mnist_deep.py --max_steps 1000': 'python mnist_deep.py --max_steps 1',
     MY_RUN: MY_RUN + ' --max_steps 1002 --seed 1',
 }
 
@@ -111,9 +111,21 @@ def paste(cells, folder, environment):
     (folder / 'ipython.py').write_text(IPYTHON)
     result = run('python ipython.py', folder, environment)
     assert result.returncode == 0, result.stderr
-    lines = result.stderr.splitlines() + result.stdout.splitlines()
-    assert [line for line in lines if not any(part in line for part in UNAVOIDABLE)] == []
+    assert unexpected(result.stderr + result.stdout) == []
     return json.loads((folder / 'results.json').read_text())
+
+
+def paste_into_python(cells, folder, environment):
+    """Paste cells into one plain `python`, an empty line after each; return what all printed."""
+    (folder / 'cells.txt').write_text(''.join(cell + '\n' for cell in cells))
+    result = run('python -iq < cells.txt', folder, environment)
+    assert unexpected(re.sub(r'>>> |\.\.\. ', '', result.stderr)) == []
+    return result.stdout
+
+
+def unexpected(printed):
+    lines = printed.strip().splitlines()
+    return [line for line in lines if not any(part in line for part in UNAVOIDABLE)]
 
 
 @pytest.fixture(scope='module')
@@ -121,27 +133,37 @@ def test_set(folder):
     return input_data.read_data_sets(str(folder / 'MNIST_data'), dtype=np.uint8, reshape=False).test
 
 
-@pytest.fixture(scope='module')
-def pasted(folder, environment, my_run, test_set):
-    """What each Python block of README printed, pasted in order."""
+@pytest.fixture(scope='module', params=['IPython', 'python'])
+def pasted(request, folder, environment, my_run, test_set):
+    """What the Python blocks of README print, pasted in order."""
     write_png(folder / 'my_digit.png', 255 - test_set.images[0])
     cells = [block.replace('range(20000)', 'range(200)') for block in blocks(README, 'python')]
-    return paste(cells, folder, environment)
+    if request.param == 'python':
+        return paste_into_python(cells, folder, environment)
+    return ''.join(paste(cells, folder, environment))
 
 
 def test_blocks_print_what_readme_says(pasted, test_set):
-    shapes, softmax, deep, digit = filter(None, pasted)
-    assert re.match(r'\(\d+, 784\) \(\d+, 10\)\n\[[01. ]+\]\n', shapes)
+    tutorial = '\n'.join(blocks(README.partition('\n## Use your own digit')[0], 'python'))
+    *shown, step, test = re.findall(r'^ *print\(.*\)  # (.*)$', tutorial, re.MULTILINE)
+    shown += [step, step, test]  # of 200 steps, each hundredth is printed
+    *printed, first, second = pasted.splitlines()
+    number = r'\d+(?:\.\d*)?'
+    words = [[re.sub(number, '', x.replace('about ', '')) for x in y] for y in (printed, shown)]
+    assert words[0] == words[1]
+    assert printed[2:4] == shown[2:4]  # `a + b` in the graph, and its value
+    softmax, (i, step_0), (j, step_100), (accuracy,) = (
+        [float(found) for found in re.findall(number, line)] for line in printed[4:]
+    )
+    assert (i, j) == (0, 100)
     if REAL_MNIST:
-        assert shapes.startswith('(55000, 784) (55000, 10)\n')
-    assert (0.9 if REAL_MNIST else 0.7) < float(softmax) < (0.93 if REAL_MNIST else 1.01)
+        assert printed[:2] == shown[:2]  # the shapes, and the first label
+        assert softmax == pytest.approx([float(shown[4].split()[-1])], abs=0.01)
+        assert step_0 < 0.4
+        assert step_100 == pytest.approx(float(step.split()[-1]), abs=0.2)
+    assert softmax[0] > 0.7
+    assert accuracy > (0.85 if REAL_MNIST else 0.6)
 
-    *steps, last = deep.splitlines()
-    assert [line.split(',')[0] for line in steps] == ['step %d' % i for i in range(0, 200, 100)]
-    assert re.fullmatch(r'test accuracy \S+', last)
-    assert float(last.split()[-1]) > (0.85 if REAL_MNIST else 0.6)
-
-    first, second = digit.splitlines()
     assert first == f'This is a {test_set.labels[0]}.'
     assert re.fullmatch(', '.join(rf'{i}: [01]\.\d\d\d' for i in range(10)), second)
 
@@ -203,9 +225,9 @@ def test_the_quick_start_prints_what_readme_shows(folder, environment):
 
 
 def test_commands_run(folder, environment, my_run):
-    """Those after the quick start: this one, the one that `my_run` runs, and TensorBoard."""
-    deep, _, tensorboard = (block.strip() for block in blocks(README, 'sh')[2:])
-    result = run(SHORTER[deep], folder, environment)
+    """Those after the first two: the network, the one that `my_run` runs, and TensorBoard."""
+    short, _, tensorboard = (block.strip() for block in blocks(README, 'sh')[2:])
+    result = run(SHORTER[short], folder, environment)
     assert result.stdout.splitlines()[-1].startswith('test accuracy ')
     accuracy = my_run.stdout.splitlines()[-1].split()[2]
     assert float(accuracy) > (0.95 if REAL_MNIST else 0.9)
@@ -272,9 +294,14 @@ def test_accuracies_are_computed_from_the_runs():
     for name, unit, size in ('mnist_softmax.py', 'seconds', 1), ('mnist_deep.py', 'minutes', 60):
         lines = len((ROOT / name).read_text(encoding='utf-8').splitlines())
         percent = 100 * np.mean(accuracies[name, '2.20.0'])
-        times = sorted(float(g[0]['seconds']) / size for key, g in groups.items() if name in key[0])
+        times = sorted(float(g[0]['seconds']) / size for key, g in groups.items() if name == key[0])
         row = f'{lines} lines | {percent:.1f} % | {times[0]:.0f} to {times[-1]:.0f} {unit} |'
         assert f'[{name}]({name}), {row}' in README
+    shown = accuracies['mnist_deep.py', '2.20.0'][0]
+    assert (
+        f"print('test accuracy %g' % (sum(correct) / len(correct)))  # test accuracy {shown}"
+        in README
+    )
     pair = (accuracies[name + flag, '2.20.0'] for flag in (' --precision bfloat16', ''))
     mean, error = mean_and_error(np.subtract(*pair))
     assert abs(mean) < 2.26 * error  # Student's t for ten pairs
