@@ -145,7 +145,7 @@ def pasted(request, folder, environment, my_run, test_set):
 
 def test_blocks_print_what_readme_says(pasted, test_set):
     tutorial = '\n'.join(blocks(README.partition('\n## Use your own digit')[0], 'python'))
-    *shown, step, test = re.findall(r'^ *print\(.*\)  # (.*)$', tutorial, re.MULTILINE)
+    *shown, step, test = re.findall(r'^ *print\(.*\)\s+# (.*)$', tutorial, re.MULTILINE)
     shown += [step, step, test]  # of 200 steps, each hundredth is printed
     *printed, first, second = pasted.splitlines()
     number = r'\d+(?:\.\d*)?'
