@@ -383,10 +383,11 @@ def test_a_checksum_tells_data_sets_apart(tmp_path, small_dir):
 def test_bundled_digits_stand_in_where_nothing_was_wanted(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv('https_proxy', REFUSING)  # which has to be asked
     monkeypatch.setattr(input_data, 'DATA_DIR', str(tmp_path))
-    assert input_data.mnist_or_bundled_digits() == input_data.SAMPLE_DIR
+    found = input_data.mnist_or_bundled_digits()
+    assert found == (input_data.SAMPLE_DIR, ' (bundled digits, not MNIST)')
     out, err = capsys.readouterr()
     assert out == ''
-    assert err.count('to connect to proxy') == len(input_data.MIRRORS)
+    assert err.count('Unable to connect to proxy') == len(input_data.MIRRORS)
     assert 'bundled digits stand in' in err
     with pytest.raises(ConnectionError, match='MNIST is not in'):
         input_data.mnist_or_bundled_digits(str(tmp_path))
