@@ -251,40 +251,30 @@ def test_what_tensorboard_shows_is_what_the_network_has(train, mnist_dir, tmp_pa
         assert np.corrcoef(shown.ravel(), weights.ravel())[0, 1] > 0.99
 
 
-def test_tensorboard_shows_curves_filters_and_graph_of_all_runs(train, tmp_path):
+def test_tensorboard_shows_each_step_of_all_runs_once(train, tmp_path, monkeypatch):
     log_dir = tmp_path / "it's a földer"
-    _, err = train('--max_steps', 101, '--log_dir', log_dir)
-    assert re.search(r'^Training on the [CG]PU\.$', err, re.M)
+    _, err = train('--max_steps', 3, '--log_dir', log_dir)
     (command,) = [line for line in err.splitlines() if 'tensorboard' in line]
     assert shlex.split(command)[-3:] == ['tensorboard', '--logdir', str(log_dir)]
-    for steps in (102, 50):
+    with monkeypatch.context() as killed:  # before its first checkpoint
+        killed.setattr(tf.train.Saver, 'save', lambda *args: None)
         time.sleep(1)  # a file of events has the second in its name
+        train('--max_steps', 102, '--log_dir', log_dir)
+    for steps in (101, 50):
+        time.sleep(1)
         train('--max_steps', steps, '--log_dir', log_dir)
 
     found = events(log_dir)
-    tags = found.Tags()
-    curves = 'loss', 'training_accuracy', 'test_accuracy'
-    assert tags['scalars'] == ['summaries/' + name for name in curves]
-    assert [event.step for event in found.Scalars('summaries/loss')] == [0, 100]
-    assert [event.step for event in found.Scalars('summaries/test_accuracy')] == [102]
-    assert len(tags['images']) == 32
+    curves = {'loss': [0, 100], 'training_accuracy': [0, 100], 'test_accuracy': [101]}
+    assert found.Tags()['scalars'] == ['summaries/' + name for name in curves]
+    for name, steps in curves.items():
+        assert [event.step for event in found.Scalars('summaries/' + name)] == steps
+    assert len(found.Tags()['images']) == 32
     _, last = found.Images('summaries/filters/image/31')
     assert (last.step, last.height, last.width) == (100, 5, 5)
-    scopes = {node.name.split('/')[0] for node in found.Graph().node}
-    assert scopes == {
-        *('x', 'y_', 'keep_prob', 'reshape', 'conv1', 'pool1', 'conv2', 'pool2', 'fc1', 'dropout'),
-        *(
-            'fc2',
-            'loss',
-            'global_step',
-            'adam_optimizer',
-            'accuracy',
-            'summaries',
-            'data',
-            'save',
-            'init',
-        ),
-    }
+    scopes = 'x y_ keep_prob reshape conv1 pool1 conv2 pool2 fc1 dropout fc2 loss global_step '
+    scopes += 'adam_optimizer accuracy summaries data save init'
+    assert {node.name.split('/')[0] for node in found.Graph().node} == set(scopes.split())
 
 
 def variables(checkpoint):
@@ -324,13 +314,10 @@ def saved_steps(log_dir):
     return {int(re.search(r'-(\d+)\.index', path).group(1)) for path in paths}
 
 
-def test_keeps_three_checkpoints_and_what_another_run_is_writing(train, tmp_path):
-    half = tmp_path / 'model.ckpt-9.data-00000-of-00001.tempstate123'
-    half.write_bytes(b'half')
+def test_keeps_three_checkpoints(train, tmp_path):
     for steps in (1, 2, 3, 4):
         train('--max_steps', steps, '--log_dir', tmp_path)
     assert saved_steps(tmp_path) == {2, 3, 4}
-    assert half.read_bytes() == b'half'
 
 
 def contents(folder):
@@ -347,9 +334,7 @@ def another_network(path):
 DATA = '.data-00000-of-00001'
 DAMAGES = {
     'half its data': lambda path: os.truncate(path + DATA, 6500000),
-    'no data': lambda path: os.remove(path + DATA),
     'an empty index': lambda path: os.truncate(path + '.index', 0),
-    'no index': lambda path: os.remove(path + '.index'),
     'an empty state': lambda path: os.truncate(os.path.dirname(path) + '/checkpoint', 0),
     'no state': lambda path: os.remove(os.path.dirname(path) + '/checkpoint'),
     'another network': another_network,
@@ -395,17 +380,11 @@ def test_says_what_it_may_not_write_or_read(script, path, mode, problem, train, 
     assert re.search(f'--log_dir: {problem.format(log_dir)}$', message)
 
 
-@pytest.mark.parametrize(
-    ('method', 'error'),
-    [
-        ('restore', tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')),
-        ('save', OSError('no flag or folder is to blame')),
-    ],
-)
-def test_other_errors_keep_their_traceback(method, error, train, tmp_path, monkeypatch):
+def test_want_of_memory_keeps_its_traceback(train, tmp_path, monkeypatch):
     train('--max_steps', 1, '--log_dir', tmp_path)
-    monkeypatch.setattr(tf.train.Saver, method, mock.Mock(side_effect=error))
-    with pytest.raises(type(error)):
+    error = tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor')
+    monkeypatch.setattr(tf.train.Saver, 'restore', mock.Mock(side_effect=error))
+    with pytest.raises(tf.errors.ResourceExhaustedError):
         train('--max_steps', 2, '--log_dir', tmp_path)
 
 
@@ -448,11 +427,9 @@ def test_a_stopped_run_is_resumed(sent, mnist_dir, train, tmp_path):
         assert 'test accuracy' not in out
         assert variables(tmp_path / f'model.ckpt-{last}')['global_step'] == last >= 200
         assert [e.step for e in events(tmp_path).Scalars('summaries/loss')][:3] == [0, 100, 200]
-    _, err = train('--max_steps', 101 if sent == 'SIGKILL' else last + 1, '--log_dir', tmp_path)
+    _, err = train('--max_steps', last + 1, '--log_dir', tmp_path)
     assert f'{tmp_path / "model.ckpt"}-{last} was trained for {last} steps.\n' in err
-    assert saved_steps(tmp_path) >= {3, last}
-    steps = [event.step for event in events(tmp_path).Scalars('summaries/loss')]
-    assert steps == sorted(set(steps))
+    assert saved_steps(tmp_path) == {3, last, last + 1}
 
 
 @pytest.mark.skipif('OTHER_PYTHON' not in os.environ, reason='OTHER_PYTHON names no other runtime')
@@ -582,53 +559,41 @@ def test_keeps_the_users_level_of_logs():
 
 
 IPYTHON = """
-{pasted}
 before = sess.run([W, b])
-%run {softmax} {flags} --max_steps 30 --log_dir first
-%run {deep} {flags} --max_steps 101 --log_dir deep_1
-%run {deep} {flags} --max_steps 101 --log_dir deep_2
-%run {softmax} {flags} --max_steps 30 --log_dir second
+%run {softmax} {flags} --max_steps 30 --log_dir {folder}/softmax_1
+%run {deep} {flags} --max_steps 101 --log_dir {folder}/deep_1
+%run {deep} {flags} --max_steps 101 --log_dir {folder}/deep_2
+%run {softmax} {flags} --max_steps 30 --log_dir {folder}/softmax_2
 import sys
 sys.argv = ['ipykernel_launcher.py', '-f', 'kernel-1.json', *'{flags} --max_steps 30'.split()]
 get_ipython().run_cell(open('{softmax}').read())
-print(all((old == new).all() for old, new in zip(before, sess.run([W, b]))))
-accuracy.eval(feed_dict={{x: mnist.test.images, y_: mnist.test.labels}})
-print(before[0].any(), tf.get_default_graph() is sess.graph)
+print(all((old == new).all() for old, new in zip(before, sess.run([W, b]))), before[0].any())
+print(tf.get_default_graph() is sess.graph)
 """
 
 
-def test_ipython_runs_scripts_again_and_keeps_its_own_graph(mnist_dir, train, tmp_path, run):
+def test_ipython_runs_scripts_again_and_keeps_its_own_graph(mnist_dir, tmp_path, run):
     """After README's blocks up to the network were pasted, in one real IPython."""
     readme = Path(SCRIPT).with_name('README.md').read_text(encoding='utf-8')
-    first_part = readme.split('weight_variable(shape)')[0]
-    pasted = '\n'.join(re.findall(r'^```python\n(.*?)^```$', first_part, re.M | re.S))
-    (tmp_path / 'MNIST_data').symlink_to(mnist_dir)
-    flags = f'--data_dir {mnist_dir} --seed 1'
-    code = IPYTHON.format(
-        pasted=pasted, softmax=mnist_softmax.__file__, deep=mnist_deep.__file__, flags=flags
-    )
-    env = dict(os.environ, PYTHONPATH=os.path.dirname(SCRIPT), IPYTHONDIR=str(tmp_path / 'ipython'))
-    result = subprocess.run(
-        [sys.executable, '-m', 'IPython', '--colors=NoColor', '-c', code],
-        cwd=str(tmp_path),
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=300,
-    )
-    softmax = run(
-        mnist_softmax, '--seed', 1, '--max_steps', 30, '--log_dir', tmp_path / 'third'
-    ).out
-    deep, _ = train('--seed', 1, '--max_steps', 101, '--log_dir', tmp_path / 'deep_3')
-    lines = result.stdout.splitlines()
-    start = lines.index(softmax.strip())
-    assert '\n'.join(lines[start:]) == f'{softmax}{deep}{deep}{softmax}{softmax}True\nTrue True'
-    for folders in (('first', 'second', 'third'), ('deep_1', 'deep_2', 'deep_3')):
-        found = [events(tmp_path / folder) for folder in folders]
-        assert [each.Tags() for each in found] == [found[-1].Tags()] * 3
-        nodes = [{node.name for node in each.Graph().node} for each in found]
-        assert nodes == [nodes[-1]] * 3
-        losses = [[(e.step, e.value) for e in each.Scalars('summaries/loss')] for each in found]
-        assert losses == [losses[-1]] * 3
-    _, err = train('--seed', 1, '--max_steps', 102, '--log_dir', tmp_path / 'deep_2')
+    first_part = readme.split('def weight_variable(')[0].replace("'MNIST_data'", repr(mnist_dir))
+    pasted = re.findall(r'^```python\n(.*?)^```$', first_part, re.M | re.S)
+    names = {'softmax': mnist_softmax.__file__, 'deep': SCRIPT, 'folder': tmp_path}
+    code = '\n'.join(pasted) + IPYTHON.format(flags=f'--data_dir {mnist_dir} --seed 1', **names)
+    environment = {'PYTHONPATH': os.path.dirname(SCRIPT), 'IPYTHONDIR': str(tmp_path / 'ipython')}
+    out, _ = start('-m', 'IPython', '--colors=NoColor', '-c', code, **environment).communicate()
+    printed = {}
+    for script, steps in ((mnist_softmax, 30), (mnist_deep, 101)):
+        name = script.__name__[6:]
+        args = '--seed', 1, '--max_steps', steps, '--log_dir', tmp_path / (name + '_3')
+        printed[name] = run(script, *args).out
+        found = [events(tmp_path / f'{name}_{i}') for i in (1, 2, 3)]
+        for content in (
+            lambda each: each.Tags(),
+            lambda each: {node.name for node in each.Graph().node},
+            lambda each: [(e.step, e.value) for e in each.Scalars('summaries/loss')],
+        ):
+            assert content(found[0]) == content(found[1]) == content(found[2])
+    expected = '{softmax}{deep}{deep}{softmax}{softmax}True True\nTrue\n'.format(**printed)
+    assert out.endswith(expected), out
+    _, err = run(mnist_deep, '--seed', 1, '--max_steps', 102, '--log_dir', tmp_path / 'deep_2')
     assert 'model.ckpt-101 was trained for 101 steps.' in err

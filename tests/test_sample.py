@@ -38,14 +38,6 @@ def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
         np.testing.assert_array_equal(drawn.labels, bundled.labels)
 
 
-def test_the_script_overwrites_no_files_of_others(tmp_path, monkeypatch, capsys):
-    (tmp_path / input_data.TRAIN_IMAGES).write_text('mine')
-    with pytest.raises(SystemExit, match=r'^2$'):
-        draw_into(tmp_path, monkeypatch)
-    assert f'{tmp_path}: expected an empty folder' in capsys.readouterr().err
-    assert [path.read_text() for path in tmp_path.iterdir()] == ['mine']
-
-
 @pytest.fixture
 def run_offline(tmp_path):
     """Run a script in a clone without MNIST, where the proxy does not answer."""
