@@ -16,11 +16,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import PIL.Image
 from matplotlib.colors import LinearSegmentedColormap
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+
+from photograph import photograph  # noqa: E402
 
 import input_data  # noqa: E402
 import mnist_deep  # noqa: E402
@@ -29,6 +30,7 @@ import mnist_softmax  # noqa: E402
 tf = mnist_deep.tf
 WIDTH = 8.3  # inches; with 200 dots each, twice as many as the page is wide
 TEXT, DEEP, SOFTMAX = '#768390', '#2f81f7', '#d9822b'  # visible on GitHub's white and its black
+GREY = plt.get_cmap('gray').with_extremes(bad=TEXT)  # between channels, on black, too
 SIGNS = [(0, '#d73a49'), (0.5, '#d73a4900'), (0.5, '#2f81f700'), (1, '#2f81f7')]  # 0 is transparent
 ARROW = {'arrowstyle': '-|>', 'color': DEEP, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
 STEPS = 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000  # at which to validate
@@ -135,14 +137,14 @@ def draw_graph():
         ('variable: kept between runs', 'square', SOFTMAX, 'W;[784, 10];8;9 | b;[10];38;6'),
         ('operation', 'round4', TEXT, 'matmul;;26;17.5 | +;;38;17.5 | softmax;;68;28'),
         ('', 'round4', TEXT, 'cross_entropy;a number;69;12 | train_step;gradient descent;90;12'),
-        ('', 'square', 'none', 'y;logits [n, 10];52;17.5 | probabilities;[n, 10];90;28'),
+        ('', 'square', 'none', 'y (logits);[n, 10];52;17.5 | probabilities;[n, 10];90;28'),
     ):
         box = {'boxstyle': boxstyle + ',pad=0.5', 'fc': 'none', 'ec': colour, 'lw': 1.6}
         style = {'color': TEXT if colour == 'none' else colour, 'ha': 'center', 'va': 'center'}
         axes.text(32, 32 - 0.9 * len(patches), kind, **style)
         for name, shape, x, y in (node.split(';') for node in nodes.split(' | ')):
             text = axes.text(float(x), float(y), f'{name}\n{shape}'.strip(), bbox=box, **style)
-            patches[name] = text.get_bbox_patch(), (float(x), float(y))
+            patches[name.split()[0]] = text.get_bbox_patch(), (float(x), float(y))
     edges = 'x>matmul W>matmul matmul>+ b>+ +>y y>softmax softmax>probabilities y>cross_entropy'
     edges += ' y_>cross_entropy cross_entropy>train_step train_step>W train_step>b'
     for edge in edges.split():
@@ -172,67 +174,66 @@ def draw_network(log_dir, image):
     axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 996), ylim=(0, 348), frame_on=False)
     middle, right = 208, 0
     for tensor, name, operation, gap, width, columns in (
-        ('reshape/Reshape', 'x_image', '', 14, 90, 1),
-        ('conv1/Relu', 'h_conv1', '5 \u00d7 5\nconvolution\nReLU', 70, 96, 4),
-        ('pool1/MaxPool', 'h_pool1', '2 \u00d7 2\nmax\npooling', 58, 60, 4),
-        ('conv2/Relu', 'h_conv2', '5 \u00d7 5\nconvolution\nReLU', 70, 60, 4),
-        ('pool2/MaxPool', 'h_pool2', '2 \u00d7 2\nmax\npooling', 58, 64, 8),
-        ('fc1/Relu', 'h_fc1', 'flatten\n3136\ndense\nReLU', 54, 22, None),
-        ('fc1/Relu', 'h_fc1_drop', 'dropout\n(all on in\nevaluation)', 72, 22, None),
-        ('fc2/probabilities', 'probabilities', 'dense\nsoftmax', 56, 116, None),
+        ('reshape/Reshape', 'x_image', '', 18, 54, 1),
+        ('conv1/Relu', 'h_conv1', '5 \u00d7 5\nconvolution\nReLU', 68, 76, 4),
+        ('pool1/MaxPool', 'h_pool1', '2 \u00d7 2\nmax\npooling', 46, 54, 4),
+        ('conv2/Relu', 'h_conv2', '5 \u00d7 5\nconvolution\nReLU', 68, 56, 4),
+        ('pool2/MaxPool', 'h_pool2', '2 \u00d7 2\nmax\npooling', 46, 56, 8),
+        ('fc1/Reshape', 'h_pool2_flat', 'reshape', 50, 38, 28),
+        ('fc1/Relu', 'h_fc1', 'dense\nReLU', 44, 22, 16),
+        ('fc1/Relu', 'h_fc1_drop', 'dropout\n(all on\nhere)', 54, 22, 16),
+        ('fc2/logits', 'y_conv', 'dense', 38, 52, None),
+        ('fc2/probabilities', 'probabilities', 'softmax', 52, 62, None),
     ):
         value, left = fetch(log_dir, tensor, image)[0], right + gap
         right, centre = left + width, left + width / 2
-        if len(value) == 10:
-            for part, alpha in ((1, 0.2), (value, 1)):
-                bars = middle + 98 - 20 * np.arange(10), (width - 24) * part, 14, left + 20
-                axes.barh(*bars, color=DEEP, alpha=alpha)
-            for digit, y in enumerate(bars[0]):
-                axes.text(left + 8, y, digit, ha='center', va='center')
-            axes.text(centre + 8, middle - 105, '0  probability  1', ha='center', fontsize=8)
-        else:
-            tiles = tile(value, columns) if columns else value.reshape(64, 16)
+        if columns:
+            tiles = tile(value, columns) if value.ndim == 3 else value.reshape(-1, columns)
             half = width * len(tiles) / len(tiles[0]) / 2
             extent = (left, right, middle - half, middle + half)
             brightest = np.nanpercentile(tiles, 99.7)
-            axes.imshow(tiles, cmap='gray', vmax=brightest, extent=extent, aspect='auto')
+            axes.imshow(tiles, cmap=GREY, vmax=brightest, extent=extent, aspect='auto')
+        else:  # ten numbers, on a scale from 0 in the middle, or on the left, to the largest
+            zero = left + 18 + (right - left - 18) / 2 * (value.min() < 0)
+            ends = zero + (right - zero) * value / abs(value).max()
+            heights = middle + 90 - 20 * np.arange(10)
+            axes.barh(heights, ends - zero, 14, zero, color=DEEP)
+            axes.vlines(zero, heights[-1] - 10, heights[0] + 10, color=TEXT, lw=0.8)
+            for digit, y in enumerate(heights):
+                axes.text(left + 6, y, digit, ha='center', va='center', fontsize=8)
         if operation:
             axes.annotate('', (left - 5, middle), (left - gap + 5, middle), arrowprops=ARROW)
-            where = {'ha': 'center', 'va': 'bottom', 'linespacing': 1.1}
-            axes.text(left - gap / 2, middle + 6, operation, fontsize=7, color=DEEP, **where)
-        axes.text(centre, 58, name, ha='center', fontweight='bold', fontsize=8.5)
-        axes.text(centre, 40, [*value.shape], ha='center', fontsize=8.5)
-        for variable, y in (('W', 25), ('b', 10)):
-            shape = shapes.pop(f'{tensor.split("/")[0]}/{variable}', None)  # shown once
-            label = shape and f'{variable} {shape}'
-            axes.text(centre, y, label, ha='center', fontsize=7.5, color=DEEP)
-    axes.text(59, 268, 'x\n[784]', ha='center', fontsize=8.5)
+            axes.text(left - gap / 2, middle + 8, operation, fontsize=7, color=DEEP, ha='center')
+        axes.text(centre, 58, name, ha='center', fontweight='bold', fontsize=8)
+        axes.text(centre, 40, f'[n, {str([*value.shape])[1:]}', ha='center', fontsize=8)
+        if {'convolution', 'dense'} & {*operation.split('\n')}:
+            label = 'W {}\nb {}'.format(*(shapes[f'{tensor.split("/")[0]}/{v}'] for v in 'Wb'))
+            axes.text(centre, 10, label, ha='center', fontsize=7.5, color=DEEP)
+    axes.annotate('x\n[n, 784]', (45, 240), (45, 276), ha='center', fontsize=8, arrowprops=ARROW)
     return figure
 
 
 def tile(value, columns):
     """Lay the channels of [height, width, channels] side by side."""
     value = np.pad(value, [(1, 1), (1, 1), (0, 0)], 'constant', constant_values=np.nan)
-    height, width, channels = value.shape
+    height, width, _ = value.shape
     value = value.reshape(height, width, -1, columns).transpose(2, 0, 3, 1)
-    return value.reshape(height * channels // columns, width * columns)
+    return value.reshape(-1, width * columns)
 
 
 def draw_own_digit(image):
-    """Draw a digit on paper, and what README's read_digit makes of it."""
+    """Draw a photograph of a digit on paper, and what README's read_digit makes of it."""
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     (block,) = re.findall(r'```python\n([^`]*def read_digit.*?)```', readme, re.DOTALL)
     names = {}
     exec(block, names)
-    ink = PIL.Image.fromarray(np.uint8(255 * image.reshape(28, 28))).resize((336, 336))
-    paper = PIL.Image.new('L', (700, 448), 240)
-    paper.paste(50, (30, 100), ink)
+    pixels = photograph(image.reshape(28, 28), (240, 320), np.random.RandomState(12))
     with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default(), tf.Session() as sess:
-        path = os.path.join(folder, 'digit.png')
-        paper.save(path)
+        path = os.path.join(folder, 'digit.jpg')
+        plt.imsave(path, pixels)
         digit = names['read_digit'](path, sess)[0]
-    titles = 'a picture of 700 \u00d7 448', 'what read_digit makes of it: 28 \u00d7 28'
-    return draw_images([np.array(paper) / 255, digit], titles, height=2.9)[0]
+    titles = 'as if photographed: 320 \u00d7 240', 'what read_digit makes of it: 28 \u00d7 28'
+    return draw_images([pixels, digit], titles, height=2.9, interpolation='nearest')[0]
 
 
 def draw_curves(softmax, log_dir, deep_accuracies):
