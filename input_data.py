@@ -69,7 +69,7 @@ def read_data_sets(
       reshape: images as [n, 784] instead of [n, 28, 28, 1].
       validation_size: how many of the first training examples become the validation set.
       seed: of the random numbers that shuffle, one stream for the three sets; None for others each
-        time. By itself it makes batches repeat. (The original needed `tf.set_random_seed`, too.)
+        time. It alone decides. (The original used NumPy's global random state, which others use.)
       source_url: another folder on the web to download from, with no checksums known.
 
     Returns:
@@ -169,15 +169,15 @@ class DataSet:
         image_dtype = np.dtype(getattr(dtype, 'as_numpy_dtype', dtype))  # TensorFlow's, or NumPy's
         if image_dtype not in (np.uint8, np.float32):
             raise TypeError(f'Invalid image dtype {dtype!r}, expected uint8 or float32')
-        self._rescaled = image_dtype == np.uint8 or fake_data
+        self._ready = image_dtype == np.uint8 or fake_data
         if not fake_data:
             if len(images) != len(labels):
                 raise ValueError(f'{len(images)} images have {len(labels)} labels')
             if reshape:
                 images = images.reshape(len(images), images.shape[1] * images.shape[2])
-            if not self._rescaled and images.flags.writeable:
+            if not self._ready and images.flags.writeable:
                 images = images.copy()  # the caller may change theirs
-        # Rescaling takes time and memory: it waits until somebody asks for a batch or for `images`.
+        # These are the images once they are ready: rescaling waits until somebody asks for them.
         self._pixels, self._labels = images, labels
         self._num_examples = 10000 if fake_data else len(images)
         self._order = np.arange(self._num_examples)
@@ -185,14 +185,14 @@ class DataSet:
 
     @property
     def _images(self):
-        if not self._rescaled:
+        if not self._ready:
             self._images = _rescale(self._pixels)
         return self._pixels
 
     @_images.setter
     def _images(self, images):
-        self._pixels, self._rescaled = images, True
-        self._order = self._order[self._order < len(images)]
+        self._pixels, self._ready = images, True
+        self._order = self._order[self._order < len(images)]  # there may be fewer now
 
     images = property(lambda self: self._images)
     labels = property(lambda self: self._labels)
@@ -204,7 +204,7 @@ class DataSet:
 
         Args:
           batch_size: how many, up to the rest of this epoch and all of the next one; ValueError
-            beyond. A negative one hands out nothing and moves the position back.
+            beyond. A negative one, down to the start, hands out none and moves the position back.
           fake_data: hand out all-white images of class 0 instead, of 784 ones.
           shuffle: put the examples into a new order at the start of each epoch.
 
@@ -218,27 +218,22 @@ class DataSet:
 
         n = self._num_examples
         start, end = self._index_in_epoch, self._index_in_epoch + batch_size
-        if end > 2 * n:
+        if end > 2 * n and start <= n:
             raise ValueError(f'batch_size: expected {2 * n - start} at most, found {batch_size}')
         if n > len(self._order):  # somebody has added examples
-            self._order = np.append(self._order, np.arange(len(self._order), n))
+            self._order = np.append(self._order, np.setdiff1d(np.arange(n), self._order))
         if start == 0 and self._epochs_completed == 0 and shuffle:
-            self._shuffle()
+            self._order = self._random.permutation(self._order[:n])
         index = self._order[start : min(end, n)]
         if end > n:
-            rest = index.copy()  # since the order is shuffled in place
             self._epochs_completed += 1
             if shuffle:
-                self._shuffle()
+                self._order = self._random.permutation(self._order[:n])
             end -= n
-            index = np.concatenate([rest, self._order[:end]])
+            index = np.concatenate([index, self._order[:end]])
         self._index_in_epoch = end
         images = self._pixels[index]
-        return images if self._rescaled else _rescale(images), self._labels[index]
-
-    def _shuffle(self):
-        self._order = self._order[: self._num_examples]
-        self._random.shuffle(self._order)
+        return images if self._ready else _rescale(images), self._labels[index]
 
 
 def extract_images(f):
@@ -283,7 +278,7 @@ def _read_idx(f, magic):
     """Read a gzip-compressed IDX file into a read-only uint8 array of the shape in its header."""
     try:
         with gzip.GzipFile(fileobj=f) as stream:
-            header_size = 4 + 4 * (magic % 256)  # the magic number ends in that of dimensions
+            header_size = 4 + 4 * (magic % 256)  # its last byte counts the dimensions
             header = stream.read(header_size)
             if len(header) < header_size:
                 raise _broken(f, f'a header of {header_size} bytes', len(header))
@@ -296,6 +291,8 @@ def _read_idx(f, magic):
             # No more than promised, lest a small file fill the memory, and 1 to find the end.
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
+        if getattr(error, 'errno', None):  # the disk's fault, not the file's
+            raise
         raise _broken(f, 'a whole gzip file', error) from None
     if len(data) != size:
         raise _broken(f, f'{size} bytes after the header', 'more' if data[size:] else len(data))
@@ -381,8 +378,10 @@ def _download(url, path, size, sha256):
             os.replace(part, path)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         # After repeated attempts, the reason is an attribute of what `requests` wraps.
-        raise ValueError(getattr(error.args[0], 'reason', error)) from None
+        raise ValueError(getattr(error.args[0], 'reason', error.args[0])) from None
     except OSError as error:
+        if error.errno is None:  # of the settings of `requests`
+            raise
         problem = f'expected a folder to store MNIST in, found: {error}. Name another one.'
         raise OSError(f'{folder}: {problem}') from None
     finally:

@@ -112,9 +112,9 @@ def main():
     checkpoint = os.path.join(log_dir, 'model.ckpt')
     with tf.Session(config=session_config(args.precision)) as sess:
         sess.run(tf.global_variables_initializer())
-        first = restore(sess, saver, log_dir, data)  # steps that were trained before
+        first = restore(sess, saver, log_dir, data)  # steps that are trained
         steps = range(first, args.max_steps)
-        for _ in range(first):
+        for _ in range(first):  # the batches that they were trained on
             mnist.train.next_batch(50)
         gpu = any(device.device_type == 'GPU' for device in sess.list_devices())
         print('Training on the GPU.' if gpu else 'Training on the CPU.', file=sys.stderr)
@@ -155,12 +155,12 @@ def parse_flags():
     parser.add_argument('--seed', type=int, help='make runs on a CPU repeat each other')
     parser.add_argument('--log_dir', help='checkpoints, TensorBoard (default: a temporary folder)')
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], help='bfloat16 is faster')
-    parser.add_argument('-f', '--f', help=argparse.SUPPRESS)  # a notebook's kernel has it
+    parser.add_argument('-f', '--f', help=argparse.SUPPRESS)  # in a notebook, the kernel's
     args = parser.parse_args()
     if args.max_steps < 1:
         parser.error(f'argument --max_steps: expected 1 or more, found {args.max_steps}')
     folder = Path(args.log_dir or tempfile.gettempdir()).absolute()
-    found = next(path for path in (folder, *folder.parents) if path.exists())
+    found = next(path for path in (folder, *folder.parents) if os.path.exists(str(path)))
     if not (found.is_dir() and os.access(str(found), os.W_OK)):
         parser.error(f'argument --log_dir: expected a writable folder, found {found}: name another')
     if args.precision == 'bfloat16':
@@ -183,7 +183,7 @@ def session_config(precision):
 
 
 def restore(sess, saver, log_dir, data):
-    """Restore the newest checkpoint of a folder, if it has any; return how many steps it had."""
+    """Restore a folder's newest checkpoint; return its steps, or 0. Exit if it does not fit."""
     expected, found = sess.run(data), None
     try:
         state = tf.train.get_checkpoint_state(log_dir)
@@ -196,7 +196,7 @@ def restore(sess, saver, log_dir, data):
     except (ValueError, tf.errors.OpError) as error:
         if isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.InternalError)):
             raise  # no memory is no fault of the folder
-        found = type(error).__name__ if isinstance(error, tf.errors.OpError) else error
+        found = type(error).__name__ if isinstance(error, tf.errors.OpError) else str(error)
     if found:
         problem = f'expected a new folder or a run of this network on this data, found: {found}'
         sys.exit(f'mnist_deep.py: error: --log_dir: {log_dir}: {problem}. Name another folder.')
@@ -216,5 +216,5 @@ def evaluate(sess, examples):
 
 
 if __name__ == '__main__':
-    with tf.Graph().as_default():  # beside those that IPython may hold
+    with tf.Graph().as_default():  # not IPython's, which may hold other runs
         main()

@@ -76,17 +76,17 @@ def parse_flags():
     parser.add_argument('--max_steps', type=int, default=1000, help='steps to train')
     parser.add_argument('--seed', type=int, help='make runs on a CPU repeat each other')
     parser.add_argument('--log_dir', help='for TensorBoard (default: a temporary folder)')
-    parser.add_argument('-f', '--f', help=argparse.SUPPRESS)  # a notebook's kernel has it
+    parser.add_argument('-f', '--f', help=argparse.SUPPRESS)  # in a notebook, the kernel's
     args = parser.parse_args()
     if args.max_steps < 1:
         parser.error(f'argument --max_steps: expected 1 or more, found {args.max_steps}')
     folder = Path(args.log_dir or tempfile.gettempdir()).absolute()
-    found = next(path for path in (folder, *folder.parents) if path.exists())
+    found = next(path for path in (folder, *folder.parents) if os.path.exists(str(path)))
     if not (found.is_dir() and os.access(str(found), os.W_OK)):
         parser.error(f'argument --log_dir: expected a writable folder, found {found}: name another')
     return args
 
 
 if __name__ == '__main__':
-    with tf.Graph().as_default():  # beside those that IPython may hold
+    with tf.Graph().as_default():  # not IPython's, which may hold other runs
         main()

@@ -110,6 +110,10 @@ def counts_fewer(train, validation, test):
         yield from (*data.next_batch(100), *data.next_batch(100, shuffle=False))
         data._num_examples = 70
         yield from (*data.next_batch(20), *data.next_batch(20), data.epochs_completed)
+    train.next_batch(40)
+    train._num_examples = 25  # less than half of the position
+    for _ in range(4):
+        yield from (*train.next_batch(20), train._index_in_epoch, train.epochs_completed)
 
 
 def cuts(train, validation, test):
@@ -154,7 +158,7 @@ USES = {
     reads_private_names: '8a42e0e61164bba7',
     sets_images: '2b16f538b5faf3ed',
     sets_labels: '61d6e5acd5131cd2',
-    counts_fewer: '81b2699c46bbbcae',
+    counts_fewer: '4dbd21a3666c82f0',
     cuts: '8ac2623d24ada0bb',
     doubles: '8547ef165641408e',
     begins_anew: '8b147195a6f51d9d',

@@ -359,6 +359,7 @@ def test_refuses_to_resume_from(damage, train, refused, tmp_path):
     [
         (mnist_softmax, '', 0o555, 'expected a writable folder, found {}: name another'),
         (mnist_deep, '', 0o555, 'expected a writable folder, found {}: name another'),
+        (mnist_deep, '..', 0o600, 'expected a writable folder, found .*: name another'),
         (mnist_deep, 'model.ckpt-1' + DATA, 0, '{}: expected .*, found: PermissionDeniedError.*'),
     ],
 )
@@ -415,8 +416,7 @@ def line_within(seconds, process):
 def test_a_stopped_run_is_resumed(sent, mnist_dir, train, tmp_path):
     train('--max_steps', 3, '--log_dir', tmp_path)
     process = start(SCRIPT, '--data_dir', mnist_dir, '--log_dir', tmp_path)
-    for step in (100, 200):  # at once, though stdout is a pipe
-        assert line_within(60, process).startswith(f'step {step}, ')
+    assert line_within(60, process).startswith('step 100, ')  # at once, though stdout is a pipe
     process.send_signal(getattr(signal, sent))
     out, err = process.communicate(timeout=60)
     last = 3
@@ -425,8 +425,8 @@ def test_a_stopped_run_is_resumed(sent, mnist_dir, train, tmp_path):
         last = int(re.search(rf'^Stopped after step (\d+)\. {resume}$', err, re.M).group(1))
         assert process.returncode == 130
         assert 'test accuracy' not in out
-        assert variables(tmp_path / f'model.ckpt-{last}')['global_step'] == last >= 200
-        assert [e.step for e in events(tmp_path).Scalars('summaries/loss')][:3] == [0, 100, 200]
+        assert variables(tmp_path / f'model.ckpt-{last}')['global_step'] == last >= 100
+        assert [e.step for e in events(tmp_path).Scalars('summaries/loss')][:2] == [0, 100]
     _, err = train('--max_steps', last + 1, '--log_dir', tmp_path)
     assert f'{tmp_path / "model.ckpt"}-{last} was trained for {last} steps.\n' in err
     assert saved_steps(tmp_path) == {3, last, last + 1}
@@ -561,8 +561,8 @@ def test_keeps_the_users_level_of_logs():
 IPYTHON = """
 before = sess.run([W, b])
 %run {softmax} {flags} --max_steps 30 --log_dir {folder}/softmax_1
-%run {deep} {flags} --max_steps 101 --log_dir {folder}/deep_1
-%run {deep} {flags} --max_steps 101 --log_dir {folder}/deep_2
+%run {deep} {flags} --max_steps 3 --log_dir {folder}/deep_1
+%run {deep} {flags} --max_steps 3 --log_dir {folder}/deep_2
 %run {softmax} {flags} --max_steps 30 --log_dir {folder}/softmax_2
 import sys
 sys.argv = ['ipykernel_launcher.py', '-f', 'kernel-1.json', *'{flags} --max_steps 30'.split()]
@@ -582,7 +582,7 @@ def test_ipython_runs_scripts_again_and_keeps_its_own_graph(mnist_dir, tmp_path,
     environment = {'PYTHONPATH': os.path.dirname(SCRIPT), 'IPYTHONDIR': str(tmp_path / 'ipython')}
     out, _ = start('-m', 'IPython', '--colors=NoColor', '-c', code, **environment).communicate()
     printed = {}
-    for script, steps in ((mnist_softmax, 30), (mnist_deep, 101)):
+    for script, steps in ((mnist_softmax, 30), (mnist_deep, 3)):
         name = script.__name__[6:]
         args = '--seed', 1, '--max_steps', steps, '--log_dir', tmp_path / (name + '_3')
         printed[name] = run(script, *args).out
@@ -595,5 +595,5 @@ def test_ipython_runs_scripts_again_and_keeps_its_own_graph(mnist_dir, tmp_path,
             assert content(found[0]) == content(found[1]) == content(found[2])
     expected = '{softmax}{deep}{deep}{softmax}{softmax}True True\nTrue\n'.format(**printed)
     assert out.endswith(expected), out
-    _, err = run(mnist_deep, '--seed', 1, '--max_steps', 102, '--log_dir', tmp_path / 'deep_2')
-    assert 'model.ckpt-101 was trained for 101 steps.' in err
+    _, err = run(mnist_deep, '--seed', 1, '--max_steps', 4, '--log_dir', tmp_path / 'deep_2')
+    assert 'model.ckpt-3 was trained for 3 steps.' in err
