@@ -195,15 +195,6 @@ def test_public_names_are_read_only(small_dir, name):
         setattr(read_small(small_dir).train, name, 1)
 
 
-def test_batches_of_mnist_are_the_originals(modules, real_mnist_dir):
-    for options, batches in (
-        ({'dtype': np.uint8, 'reshape': False}, [(999, True), (4500, False)] * 7),
-        ({'one_hot': True}, [(7000, True)] * 9),
-    ):
-        mnist = [module.read_data_sets(real_mnist_dir, seed=7, **options) for module in modules]
-        assert len({digest(drawn(each, batches)) for each in mnist}) == 1
-
-
 def test_mnist(real_mnist_dir):
     for name, known in input_data.MNIST_FILES.items():
         data = content(real_mnist_dir, name)
@@ -500,7 +491,10 @@ def test_another_source_is_checked(mirror, tiny_files, lie, name, tmp_path, monk
     assert_whole(tmp_path, files)
 
 
-def test_only_missing_files_are_downloaded(mirror, tiny_files, tmp_path):
+def test_only_missing_files_are_downloaded(mirror, tiny_files, tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, 'stderr', terminal)
     there = {**tiny_files, TEST_LABELS: packed(2049, 20, data=bytes(20))}
     write_files(tmp_path, there)
     os.remove(tmp_path / TRAIN_LABELS)
@@ -513,6 +507,7 @@ def test_only_missing_files_are_downloaded(mirror, tiny_files, tmp_path):
     assert only.asked == ['/mnist/' + TRAIN_LABELS]
     assert_whole(tmp_path, there)
     assert before == [(os.stat(path).st_ino, os.stat(path).st_mtime_ns) for path in paths]
+    assert re.findall(r'(\S+gz): 100%', terminal.getvalue()) == [TRAIN_LABELS]
 
 
 def test_mnist_is_not_mixed_into_another_data_set(mirror, own_dir):
@@ -533,13 +528,6 @@ def test_a_file_that_appears_meanwhile_is_kept(mirror, tiny_files, tmp_path):
     assert_whole(tmp_path, mine)
 
 
-def start(**options):
-    """Start a process that reads data sets; it minds Ctrl-C, even if this one was told not to."""
-    minding = 'import signal; signal.signal(signal.SIGINT, signal.default_int_handler)'
-    code = f'{minding}; import input_data; input_data.read_data_sets(**{options})'
-    return subprocess.Popen([sys.executable, '-c', code], cwd=ROOT)
-
-
 @pytest.mark.parametrize('sent', ['SIGKILL', 'SIGINT'])
 def test_a_stopped_download_is_completed_by_the_next_run(mirror, tiny_files, tmp_path, sent):
     def answer(handler, body):
@@ -552,7 +540,10 @@ def test_a_stopped_download_is_completed_by_the_next_run(mirror, tiny_files, tmp
         time.sleep(5)
 
     only = mirror(answer)
-    process = start(train_dir=str(tmp_path), source_url=only.url + 'other')
+    # It minds Ctrl-C, even if this process was told not to.
+    code = 'import signal, input_data; signal.signal(signal.SIGINT, signal.default_int_handler)'
+    code += f'; input_data.read_data_sets({str(tmp_path)!r}, source_url={only.url + "other"!r})'
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT)
     assert process.wait(60) != 0
     left = set(os.listdir(tmp_path))
     assert left & set(NAMES) == {NAMES[0]}
@@ -579,22 +570,3 @@ def test_what_cannot_be_stored_ends_the_run(mirror, tmp_path, monkeypatch, folde
             os.seteuid(user)
         assert not isinstance(caught.value, ConnectionError)
         assert os.listdir(parent) == []
-
-
-@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no device is always full')
-def test_a_full_disk_ends_the_run(mirror, tmp_path, monkeypatch):
-    mirror()
-    monkeypatch.setattr(input_data, 'DATA_DIR', str(tmp_path))
-    os.symlink('/dev/full', str(tmp_path / f'{NAMES[0]}.{os.getpid()}.part'))
-    with pytest.raises(OSError, match=f'^{tmp_path}: .*No space left on device'):
-        input_data.mnist_or_bundled_digits()
-    assert os.listdir(str(tmp_path)) == []
-
-
-def test_progress_bar_on_a_terminal(mirror, tmp_path, monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, 'stderr', terminal)
-    mirror()
-    read_tiny(tmp_path)
-    assert all(f'{name}: 100%' in terminal.getvalue() for name in NAMES)

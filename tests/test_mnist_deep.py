@@ -6,7 +6,6 @@ import io
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -191,16 +190,12 @@ def pool(images):
 
 
 def test_prints_the_lines_of_the_page_which_a_seed_repeats(train):
-    args = '--max_steps', 101, '--seed', 1
-    first, second = train(*args).out, train(*args).out
-    assert first == second
-    lines = [
-        re.fullmatch(r'(.* accuracy) (\d\.?\d*)', line).groups() for line in first.splitlines()
-    ]
-    names, numbers = zip(*lines)
+    lines = train('--max_steps', 101).out.splitlines()
+    names, numbers = zip(*(re.fullmatch(r'(.* accuracy) (\d\.?\d*)', x).groups() for x in lines))
     assert names == ('step 0, training accuracy', 'step 100, training accuracy', 'test accuracy')
     assert float(numbers[0]) < 0.6 < min(map(float, numbers[1:]))  # the digits of conftest are easy
-    assert first.splitlines()[0] not in train('--max_steps', 1, '--seed', 2).out
+    first, second, other = (train('--max_steps', 5, '--seed', seed).out for seed in (1, 1, 2))
+    assert first == second != other
 
 
 @pytest.fixture
@@ -209,9 +204,7 @@ def feeds(monkeypatch):
     feeds, run = [], tf.Session.run
 
     def recording(self, fetches, feed_dict=None, **kwargs):
-        fed = {
-            getattr(tensor, 'name', tensor): value for tensor, value in (feed_dict or {}).items()
-        }
+        fed = {getattr(key, 'name', key): value for key, value in (feed_dict or {}).items()}
         if 'x:0' in fed:  # a saver feeds its files
             feeds.append(fed)
         return run(self, fetches, feed_dict, **kwargs)
@@ -258,6 +251,7 @@ def test_tensorboard_shows_each_step_of_all_runs_once(train, tmp_path, monkeypat
     assert shlex.split(command)[-3:] == ['tensorboard', '--logdir', str(log_dir)]
     with monkeypatch.context() as killed:  # before its first checkpoint
         killed.setattr(tf.train.Saver, 'save', lambda *args: None)
+        killed.setattr(tf.Operation, 'run', lambda *args, **kwargs: None)  # for speed
         time.sleep(1)  # a file of events has the second in its name
         train('--max_steps', 102, '--log_dir', log_dir)
     for steps in (101, 50):
@@ -354,31 +348,19 @@ def test_refuses_to_resume_from(damage, train, refused, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, 'setresuid'), reason='modes of files do not bind here')
-@pytest.mark.parametrize(
-    ('script', 'path', 'mode', 'problem'),
-    [
-        (mnist_softmax, '', 0o555, 'expected a writable folder, found {}: name another'),
-        (mnist_deep, '', 0o555, 'expected a writable folder, found {}: name another'),
-        (mnist_deep, '..', 0o600, 'expected a writable folder, found .*: name another'),
-        (mnist_deep, 'model.ckpt-1' + DATA, 0, '{}: expected .*, found: PermissionDeniedError.*'),
-    ],
-)
-def test_says_what_it_may_not_write_or_read(script, path, mode, problem, train, refused, mnist_dir):
+@pytest.mark.parametrize('script', [mnist_softmax, mnist_deep])
+def test_says_what_it_may_not_write(script, refused):
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        log_dir = os.path.join(folder, 'run')
-        data = '--data_dir', shutil.copytree(mnist_dir, os.path.join(folder, 'data'))
-        os.chmod(data[1], 0o755)
-        train('--max_steps', 1, '--log_dir', log_dir, *data)
-        os.chmod(log_dir, 0o777)
-        os.chmod(os.path.join(log_dir, path), mode)
+        os.chmod(folder, 0o555)
         user = os.getuid()
         os.setresuid(user or 65534, user or 65534, user)  # modes do not bind an administrator
         try:
-            message = refused(script, '--max_steps', 2, '--log_dir', log_dir, *data)
+            for log_dir in folder, os.path.join(folder, 'new', 'run'):
+                problem = f'expected a writable folder, found {folder}: name another'
+                assert refused(script, '--log_dir', log_dir) == f'argument --log_dir: {problem}'
         finally:
             os.setresuid(user, user, user)
-    assert re.search(f'--log_dir: {problem.format(log_dir)}$', message)
+        assert os.listdir(folder) == []
 
 
 def test_want_of_memory_keeps_its_traceback(train, tmp_path, monkeypatch):
@@ -507,7 +489,9 @@ def test_a_run_refused_for_its_data_leaves_no_folder(refused, tmp_path, monkeypa
     (tmp_path / 'tmp').mkdir()
     for script in (mnist_softmax, mnist_deep):
         for flags in ((), ('--log_dir', tmp_path / 'run' / '1')):
-            assert str(tmp_path) in refused(script, '--data_dir', tmp_path, *flags)
+            message = refused(script, '--data_dir', tmp_path, *flags)
+            expected = 'expected a whole gzip file, found Not a gzipped file'
+            assert message.startswith(f'{tmp_path / input_data.TRAIN_IMAGES}: {expected}')
     assert {path.name for path in tmp_path.iterdir()} == {'tmp', *input_data.MNIST_FILES}
     assert list((tmp_path / 'tmp').iterdir()) == []
 
@@ -586,13 +570,11 @@ def test_ipython_runs_scripts_again_and_keeps_its_own_graph(mnist_dir, tmp_path,
         name = script.__name__[6:]
         args = '--seed', 1, '--max_steps', steps, '--log_dir', tmp_path / (name + '_3')
         printed[name] = run(script, *args).out
-        found = [events(tmp_path / f'{name}_{i}') for i in (1, 2, 3)]
-        for content in (
-            lambda each: each.Tags(),
-            lambda each: {node.name for node in each.Graph().node},
-            lambda each: [(e.step, e.value) for e in each.Scalars('summaries/loss')],
-        ):
-            assert content(found[0]) == content(found[1]) == content(found[2])
+        found = []
+        for each in (events(tmp_path / f'{name}_{i}') for i in (1, 2, 3)):
+            losses = [(event.step, event.value) for event in each.Scalars('summaries/loss')]
+            found.append((each.Tags(), {node.name for node in each.Graph().node}, losses))
+        assert found[0] == found[1] == found[2]
     expected = '{softmax}{deep}{deep}{softmax}{softmax}True True\nTrue\n'.format(**printed)
     assert out.endswith(expected), out
     _, err = run(mnist_deep, '--seed', 1, '--max_steps', 4, '--log_dir', tmp_path / 'deep_2')

