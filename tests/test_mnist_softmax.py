@@ -56,6 +56,7 @@ def test_one_step_against_numpy(graph):
     stepped = W - 0.5 * x.T @ gradient, b - 0.5 * gradient.sum(0)
     for value, expected in zip(found, [logits, probabilities, loss, correct, *stepped]):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+    assert graph.seed == 1  # for whatever random a reader adds
 
 
 def test_two_steps_of_100_in_the_order_of_the_seed(train, mnist_dir, tmp_path):
@@ -74,10 +75,6 @@ def test_two_steps_of_100_in_the_order_of_the_seed(train, mnist_dir, tmp_path):
         assert np.corrcoef(shown.ravel(), W[:, digit])[0, 1] > 0.99
 
 
-def test_seeds_whatever_a_reader_adds(graph):
-    assert graph.seed == 1
-
-
 def test_tensorboard_shows_loss_weights_and_graph(train, tmp_path):
     log_dir = tmp_path / 'a folder'
     _, err = train('--max_steps', 21, '--log_dir', log_dir)
@@ -91,9 +88,7 @@ def test_tensorboard_shows_loss_weights_and_graph(train, tmp_path):
     assert [event.step for event in losses] == [0, 10, 20]
     assert losses[0].value == pytest.approx(np.log(10), rel=1e-5)
     assert losses[2].value < 1
-    for digit in range(10):
-        (image,) = found.Images(f'summaries/weights/image/{digit}')
-        assert (image.step, image.height, image.width) == (21, 28, 28)
+    assert [image.step for image in found.Images('summaries/weights/image/9')] == [21]
     scopes = {node.name.split('/')[0] for node in found.Graph().node}
     assert scopes == {*('x', 'y_', 'softmax', 'loss', 'gradient_descent', 'accuracy', 'summaries')}
 

@@ -44,6 +44,9 @@ def blocks(page, language):
     return re.findall(rf'^```{language}\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
 
 
+(READ_DIGIT,) = (block for block in blocks(README, 'python') if 'def read_digit' in block)
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """What a reader has in a clone, and MNIST in it, or the bundled digits in its place."""
@@ -133,7 +136,7 @@ def test_blocks_print_what_readme_says(pasted, test_set):
 def test_own_digits(way, folder, environment, my_run, test_set):
     """The first test images, as people might make pictures of them; -s shows how many are read."""
     random, names = np.random.RandomState(1), {}
-    exec(read_digit_block(), names)
+    exec(READ_DIGIT, names)
     images = []
     for i, ink in enumerate(test_set.images[:100, :, :, 0]):
         if way == 'drawn':
@@ -156,17 +159,11 @@ def test_own_digits(way, folder, environment, my_run, test_set):
     assert right.sum() >= least[0 if LONG_RUN else 1 if REAL_MNIST else 2], np.where(~right)
 
 
-def read_digit_block():
-    (block,) = [block for block in blocks(README, 'python') if 'def read_digit' in block]
-    return block
-
-
 def drawn(ink, way, random):
     """Enlarge and move an image, and colour it in one of several ways."""
     larger = random.randint(1, 15)
-    ink = np.pad(
-        ink.repeat(larger, 0).repeat(larger, 1), random.randint(0, 100, (2, 2)), 'constant'
-    )
+    ink = ink.repeat(larger, 0).repeat(larger, 1)
+    ink = np.pad(ink, random.randint(0, 100, (2, 2)), 'constant')
     none, full = np.zeros_like(ink), np.full_like(ink, 255)
     blue_on_yellow = np.stack([255 - ink, 220 - ink // 2, 100 + ink // 2], 2)
     return [
@@ -189,7 +186,7 @@ def write(path, pixels):
 
 def test_an_empty_picture_is_named(tmp_path):
     names = {}
-    exec(read_digit_block(), names)
+    exec(READ_DIGIT, names)
     paper = photograph(np.zeros((28, 28)), (480, 640), np.random.RandomState(1))
     transparent = np.zeros((60, 80, 4), np.uint8)
     for name, pixels in ('transparent.png', transparent), ('paper.jpg', paper):
@@ -235,9 +232,7 @@ def test_links_resolve(page):
     text = (ROOT / page).read_text(encoding='utf-8')
     text = re.sub(r'^```.*?^```$', '', text, flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
-    anchors = {
-        re.sub(r'[^\w -]', '', heading).strip().lower().replace(' ', '-') for heading in headings
-    }
+    anchors = [re.sub(r'[^\w -]', '', x).strip().lower().replace(' ', '-') for x in headings]
     for target in re.findall(r'(?:\]\(|src(?:set)?=")([^)"]+)[)"]', text):
         if target.startswith('#'):
             assert target[1:] in anchors, target
@@ -280,10 +275,7 @@ def test_accuracies_are_computed_from_the_runs():
         row = f'{lines} lines | {percent:.1f} % | {times[0]:.0f} to {times[-1]:.0f} {unit} |'
         assert f'[{name}]({name}), {row}' in README
     shown = accuracies['mnist_deep.py', '2.20.0'][0]
-    assert (
-        f"print('test accuracy %g' % (sum(correct) / len(correct)))  # test accuracy {shown}"
-        in README
-    )
+    assert f'(sum(correct) / len(correct)))  # test accuracy {shown}\n' in README
     pair = (accuracies[name + flag, '2.20.0'] for flag in (' --precision bfloat16', ''))
     mean, error = mean_and_error(np.subtract(*pair))
     assert abs(mean) < 2.26 * error  # Student's t for ten pairs

@@ -7,23 +7,10 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 import input_data
 
 SAMPLE = input_data.SAMPLE_DIR
-
-
-@pytest.fixture(scope='module')
-def bundled():
-    return input_data.read_data_sets(SAMPLE, dtype=np.uint8, reshape=False, validation_size=0)
-
-
-def test_enough_of_each_class_in_few_bytes_and_no_image_twice(bundled):
-    assert np.bincount(bundled.train.labels).tolist() == [1800] * 10
-    assert np.bincount(bundled.test.labels).tolist() == [200] * 10
-    assert sum(os.path.getsize(os.path.join(SAMPLE, f)) for f in input_data.MNIST_FILES) <= 3.5e6
-    assert len({image.tobytes() for split in bundled for image in split.images}) == 20000
 
 
 def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
