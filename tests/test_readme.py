@@ -101,7 +101,7 @@ def pasted(request, folder, environment, my_run, test_set):
     write(folder / 'my_digit.jpg', pixels)
     cells = [block.replace('range(20000)', 'range(101)') for block in blocks(README, 'python')]
     (folder / 'cells').write_text(''.join(cell + '\n' for cell in cells))  # and an empty line
-    ways = {'IPython': 'ipython --colors=NoColor -c "$(cat cells)"', 'python': 'python -iq < cells'}
+    ways = {'IPython': 'ipython --no-term-title -c "$(cat cells)"', 'python': 'python -iq < cells'}
     result = run(ways[request.param], folder, environment)
     assert unexpected(re.sub(r'>>> |\.\.\. ', '', result.stderr)) == []
     return result.stdout
