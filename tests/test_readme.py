@@ -133,7 +133,7 @@ def test_blocks_print_what_readme_says(pasted, test_set):
 
 
 @pytest.mark.parametrize('way', ['drawn', 'photographed'])
-def test_own_digits(way, folder, environment, my_run, test_set):
+def test_own_digits(way, folder, my_run, test_set):
     """The first test images, as people might make pictures of them; -s shows how many are read."""
     random, names = np.random.RandomState(1), {}
     exec(READ_DIGIT, names)
