@@ -15,7 +15,6 @@ import input_data
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # hides TensorFlow's log
 import tensorflow.compat.v1 as tf
 
-tf.disable_eager_execution()  # TensorFlow 2 runs graphs, too
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
 
 
@@ -123,7 +122,8 @@ def main():
         # TensorBoard then drops what a killed run wrote after its last checkpoint.
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), first)
         try:
-            for i in tqdm(steps, initial=first, total=args.max_steps, disable=None):
+            bar = tqdm(steps, initial=first, total=args.max_steps, disable=None if steps else True)
+            for i in bar:
                 batch = mnist.train.next_batch(50)
                 if i % 100 == 0:
                     feed_dict = {x: batch[0], y_: batch[1], keep_prob: 1.0}
@@ -216,5 +216,5 @@ def evaluate(sess, examples):
 
 
 if __name__ == '__main__':
-    with tf.Graph().as_default():  # not IPython's, which may hold other runs
+    with tf.Graph().as_default():  # TensorFlow 2, too, runs what is built in a graph of its own
         main()

@@ -13,7 +13,6 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # hides TensorFlow's log
 
 import tensorflow.compat.v1 as tf
 
-tf.disable_eager_execution()  # TensorFlow 2 runs graphs, too
 tf.logging.set_verbosity(tf.logging.ERROR)  # the page's calls are deprecated, and stay
 
 
@@ -88,5 +87,5 @@ def parse_flags():
 
 
 if __name__ == '__main__':
-    with tf.Graph().as_default():  # not IPython's, which may hold other runs
+    with tf.Graph().as_default():  # TensorFlow 2, too, runs what is built in a graph of its own
         main()

@@ -31,8 +31,7 @@ def test_offline_both_scripts_train_on_them_and_the_network_is_better(tmp_path):
     options = {'cwd': str(tmp_path), 'env': env, 'capture_output': True, 'text': True}
     accuracies = []
     for script in 'mnist_softmax.py', 'mnist_deep.py':
-        command = [sys.executable, script, '--seed', '1', '--max_steps', '250']
-        result = subprocess.run(command, **options)
+        result = subprocess.run([sys.executable, script, '--seed=1', '--max_steps=250'], **options)
         assert f'MNIST is not in {tmp_path / "MNIST_data"} and cannot be ' in result.stderr
         assert '\nThe bundled digits stand in for it now.\n' in result.stderr
         accuracy, note = result.stdout.splitlines()[-1].split(' ', 3)[2:]
