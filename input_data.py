@@ -37,7 +37,7 @@ MNIST_FILES = {
 
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'MNIST_data')
 SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
-SAMPLE_CHECKSUM = 0x90E74CEE
+SAMPLE_CHECKSUM = 0x23A39943
 
 IMAGE_SIZE = 28  # pixels, both ways
 NUM_CLASSES = 10
@@ -69,7 +69,7 @@ def read_data_sets(
       reshape: images as [n, 784] instead of [n, 28, 28, 1].
       validation_size: how many of the first training examples become the validation set.
       seed: of the random numbers that shuffle, one stream for the three sets; None for others each
-        time. It alone decides. (The original used NumPy's global random state, which others use.)
+        time. (In the original, `tf.set_random_seed` before and `np.random.seed` after it counted.)
       source_url: another folder on the web to download from, with no checksums known.
 
     Returns:
@@ -119,12 +119,12 @@ def mnist_or_bundled_digits(data_dir=None):
 
 
 def checksum(folder):
-    """Return a number for what is in the four files of a folder, however it is compressed."""
-    ends = b''
+    """Return a number, CRC-32, that tells the four files of a folder from others."""
+    crc = 0
     for name in MNIST_FILES:
         with open(os.path.join(folder, name), 'rb') as f:
-            ends += f.read()[-8:]  # where gzip keeps a CRC-32 of the content, and its size
-    return zlib.crc32(ends)
+            crc = zlib.crc32(f.read(), crc)
+    return crc
 
 
 class DataSet:
@@ -247,13 +247,13 @@ def extract_images(f):
 def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
     """Read a gzip-compressed IDX file, open for reading bytes, of labels below `num_classes`.
 
-    Returns a read-only uint8 array [n] or, one-hot, a float64 array [n, num_classes], or raises
+    Returns a uint8 array [n] or, one-hot, a float64 array [n, num_classes], or raises
     ValueError if the file is not whole or not such labels.
     """
     labels = _read_idx(f, magic=2049)
     if (labels >= num_classes).any():
         raise _broken(f, f'labels from 0 to {num_classes - 1}', labels.max())
-    return dense_to_one_hot(labels, num_classes) if one_hot else labels
+    return dense_to_one_hot(labels, num_classes) if one_hot else labels.copy()
 
 
 def dense_to_one_hot(labels_dense, num_classes):
@@ -291,8 +291,6 @@ def _read_idx(f, magic):
             # No more than promised, lest a small file fill the memory, and 1 to find the end.
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if getattr(error, 'errno', None):  # the disk's fault, not the file's
-            raise
         raise _broken(f, 'a whole gzip file', error) from None
     if len(data) != size:
         raise _broken(f, f'{size} bytes after the header', 'more' if data[size:] else len(data))
@@ -352,7 +350,7 @@ def _download(url, path, size, sha256):
     from tqdm import tqdm
 
     folder, name = os.path.dirname(path) or os.curdir, os.path.basename(path)
-    digest = hashlib.sha256()
+    digest, limit = hashlib.sha256(), size or LARGEST_FILE
     part = f'{path}.{os.getpid()}.part'  # beside the file: a rename is all or nothing
     try:
         headers = {'Accept-Encoding': 'identity'}
@@ -366,8 +364,8 @@ def _download(url, path, size, sha256):
                     f.write(piece)
                     digest.update(piece)
                     bar.update(len(piece))
-                    if f.tell() > (size or LARGEST_FILE):
-                        raise ValueError(f'expected {size or LARGEST_FILE} bytes, found more')
+                    if f.tell() > limit:
+                        raise ValueError(f'expected at most {limit} bytes, found more')
                 found = f.tell(), digest.hexdigest()
         if size and found != (size, sha256):
             raise ValueError('expected %d bytes, SHA-256 %s, found %d, %s' % (size, sha256, *found))
