@@ -478,7 +478,8 @@ def test_a_run_refused_for_its_data_leaves_no_folder(refused, tmp_path, monkeypa
     for script in (mnist_softmax, mnist_deep):
         for flags in ((), ('--log_dir', tmp_path / 'run' / '1')):
             message = refused(script, '--data_dir', tmp_path, *flags)
-            assert message.startswith(f'{tmp_path / input_data.TRAIN_IMAGES}: expected a whole gz')
+            expected = 'expected a whole gzip file, found Not a gzipped file'
+            assert message.startswith(f'{tmp_path / input_data.TRAIN_IMAGES}: {expected}')
     assert {path.name for path in tmp_path.iterdir()} == {'tmp', *input_data.MNIST_FILES}
     assert list((tmp_path / 'tmp').iterdir()) == []
 
