@@ -243,7 +243,7 @@ class DataSet:
             if shuffle:
                 self._shuffle()
             end -= n
-            rows = np.concatenate([rows, self._order[:end]])
+            rows = np.concatenate([rows, self._order[: min(end, n)]])
         self._index_in_epoch = end
         images = images[rows]
         return _rescale(images) if rescale else images, self._labels[rows]

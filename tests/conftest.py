@@ -1,18 +1,24 @@
-"""What the tests share: small data sets in MNIST's own four files."""
+"""What the tests share: small data sets, scripts run in this process or in one of their own."""
 
 import gzip
 import os
 import shutil
+import signal
+import socket
 import struct
+import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import input_data
+
+ROOT = Path(input_data.__file__).parent
+NOBODY_LISTENS = 'http://127.0.0.1:9'
 
 
 def packed(magic, *shape, data=b''):
@@ -29,7 +35,7 @@ def digits(count, seed):
     return (patterns[labels] * 127 + noise).astype(np.uint8), labels.astype(np.uint8)
 
 
-def write_mnist(folder, train=6000, test=1000):
+def write_mnist(folder, train=6000, test=200):
     """Write the four files, always the same for the same sizes, and return the folder's name."""
     os.makedirs(folder, exist_ok=True)
     for split, count, seed in (('train', train, 1), ('t10k', test, 2)):
@@ -53,20 +59,24 @@ def write_files(folder, files):
             f.write(data)
 
 
-def events(log_dir):
-    return EventAccumulator(str(log_dir), size_guidance={'images': 0}).Reload()
-
-
-def image_of(found, tag):
-    """The last picture of this tag, as grey values."""
-    with tf.Graph().as_default(), tf.Session() as sess:
-        png = tf.image.decode_png(found.Images(tag)[-1].encoded_image_string, channels=1)
-        return sess.run(png)[..., 0].astype(float)
+def start(*args, python=sys.executable, env=(), **options):
+    """Start a Python process that cannot reach the network; return it."""
+    environment = dict(os.environ, https_proxy=NOBODY_LISTENS, http_proxy=NOBODY_LISTENS)
+    environment.update(PYTHONPATH=str(ROOT), **dict(env))
+    return subprocess.Popen(
+        [python, *map(str, args)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        universal_newlines=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else it may be ignored
+        **options,
+    )
 
 
 @pytest.fixture(scope='session', autouse=True)
-def environment_of_all_tests():
-    """Scripts without --log_dir leave a folder behind; here, and it is removed."""
+def temporary_folder():
+    """Scripts without --log_dir leave a folder behind; here it is removed at the end."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         os.chmod(folder, 0o755)  # some tests act as another user
         patch.setenv('TMPDIR', folder)
@@ -75,9 +85,34 @@ def environment_of_all_tests():
         yield
 
 
+@pytest.fixture(scope='session', autouse=True)
+def this_machine_only():
+    """A test that connects to another machine, or asks for its address, fails."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def guard(owner, name, host_of):
+            original = getattr(owner, name)
+
+            def guarded(*args, **kwargs):
+                host = host_of(args)
+                assert host in ('127.0.0.1', '::1', 'localhost', ''), f'a test asks for {host}'
+                return original(*args, **kwargs)
+
+            patch.setattr(owner, name, guarded)
+
+        def host_of_address(args):
+            _, address = args
+            return address[0] if isinstance(address, tuple) else ''  # a Unix socket has no host
+
+        guard(socket.socket, 'connect', host_of_address)
+        guard(socket.socket, 'connect_ex', host_of_address)
+        guard(socket, 'getaddrinfo', lambda args: args[0] or '')
+        yield
+
+
 @pytest.fixture(scope='session')
 def mnist_dir(tmp_path_factory):
-    """A folder with 6,000 training and 1,000 test examples, which no test changes."""
+    """A folder with 6,000 training and 200 test examples, which no test changes."""
     return write_mnist(tmp_path_factory.mktemp('mnist'))
 
 
@@ -108,7 +143,7 @@ def tiny_files(tmp_path_factory):
 
 @pytest.fixture
 def run(mnist_dir, monkeypatch, capsys):
-    """Run a script in this process, as its users start it; return its stdout and stderr."""
+    """Run a script's main() in this process; return its stdout and stderr."""
 
     def run(script, *args):
         argv = [script.__file__, '--data_dir', mnist_dir, *map(str, args)]
@@ -128,9 +163,12 @@ def refused(run, capsys):
         with pytest.raises(SystemExit) as exit:
             run(script, *args)
         out, err = capsys.readouterr()
-        message = err.splitlines()[-1] if exit.value.code == 2 else exit.value.code
+        assert out == ''
+        message = exit.value.code  # which Python prints, unless it is a number
+        if message == 2:
+            message = err.splitlines()[-1]
         prefix = os.path.basename(script.__file__) + ': error: '
-        assert (out, message[: len(prefix)]) == ('', prefix)
+        assert message.startswith(prefix)
         return message[len(prefix) :]
 
     return refused
