@@ -1,228 +1,279 @@
-"""Make the pictures that README shows, from real runs.
+"""Draw the pictures that README shows: NAME.png for light pages, NAME_dark.png for dark ones.
 
-It needs matplotlib, and Chromium for TensorBoard's page. The network is trained first, as far as it
-is not yet in images/runs, which takes as long as mnist_deep.py.
+Both models are trained for them. The network's run stays in images/runs; once it is finished, it is
+not trained again. This script needs matplotlib, and Chromium for the picture of TensorBoard.
 """
 
 import argparse
-import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.patches import Patch, Rectangle
+from photograph import photograph
+from train import ROOT, Runs, fetch, input_data, read_curves, tf
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
-
-from photograph import photograph  # noqa: E402
-
-import input_data  # noqa: E402
-import mnist_deep  # noqa: E402
-import mnist_softmax  # noqa: E402
-
-tf = mnist_deep.tf
-WIDTH = 8.3  # inches; with 200 dots each, twice as many as the page is wide
-TEXT, DEEP, SOFTMAX = '#768390', '#2f81f7', '#d9822b'  # visible on GitHub's white and its black
-GREY = plt.get_cmap('gray').with_extremes(bad=TEXT)  # between channels, on black, too
-SIGNS = [(0, '#d73a49'), (0.5, '#d73a4900'), (0.5, '#2f81f700'), (1, '#2f81f7')]  # 0 is transparent
-ARROW = {'arrowstyle': '-|>', 'color': DEEP, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
-STEPS = 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000  # at which to validate
+GREY, BLUE, ORANGE, RED, INK = 'C0', 'C1', 'C2', 'C3', 'C4'  # places in the palette of a page
+PALETTES = {
+    '': ('#59636e', '#0969da', '#bc4c00', '#cf222e', '#1f2328'),
+    '_dark': ('#9198a1', '#4493f8', '#db6d28', '#f85149', '#f0f6fc'),
+}
+WIDTH = 8.3  # inches, each of them 100 pixels wide in README and 200 in the file
+SMALL, NORMAL = 8, 9  # points: 11 and 12.5 pixels in README
+ARROW = {'arrowstyle': '-|>', 'color': GREY, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
 
 
 def main():
     pictures = {
-        'digits': lambda: draw_images(test.images[:12], test.labels[:12])[0],
+        'digits': lambda: draw_digits(runs.mnist.test, runs.probabilities),
         'graph': draw_graph,
-        'weights': lambda: draw_weights(train_softmax(args)[0], 1),
-        'filters': lambda: draw_weights(tf.train.load_variable(train_deep(args)[0], 'conv1/W'), 2),
-        'network': lambda: draw_network(train_deep(args)[0], test.images[:1]),
-        'own_digit': lambda: draw_own_digit(test.images[4]),
-        'curves': lambda: draw_curves(train_softmax(args)[1:], *train_deep(args)),
-        'mistakes': lambda: draw_mistakes(train_deep(args)[0], test),
-        'tensorboard': lambda: photograph_tensorboard(train_deep(args)[0], ''),
-        'tensorboard_dark': lambda: photograph_tensorboard(train_deep(args)[0], '?darkMode=true'),
+        'weights': lambda: draw_weights(runs.softmax[0]),
+        'filters': lambda: draw_filters(tf.train.load_variable(runs.network, 'conv1/W')),
+        'network': lambda: draw_network(runs.network, runs.mnist.test.images[:1]),
+        'own_digit': lambda: draw_own_digit(runs.network, runs.mnist.test.images[4]),
+        'curves': lambda: draw_curves(runs.softmax[1], read_curves(runs.network)),
+        'mistakes': lambda: draw_mistakes(runs.mnist.test, runs.probabilities),
+        'tensorboard': lambda: photograph_tensorboard(runs.network, dark=variant == '_dark'),
     }
-    parser = argparse.ArgumentParser(description='Make the pictures that README shows.')
+    parser = argparse.ArgumentParser(description='Draw the pictures that README shows.')
     parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
-    parser.add_argument('--max_steps', type=int, default=20000, help='steps of the longest run')
-    parser.add_argument('--out', default=str(ROOT / 'images'), help='for pictures, and runs/')
-    parser.add_argument('--only', nargs='+', choices=pictures, help='the pictures to make')
+    parser.add_argument('--max_steps', type=int, default=20000, help='steps to train the network')
+    parser.add_argument('--out', default=str(ROOT / 'images'), help='for the pictures, and runs/')
+    parser.add_argument('--only', nargs='+', choices=pictures, help='the pictures to draw')
     args = parser.parse_args()
 
-    test = input_data.read_data_sets(args.data_dir).test
-    colours = ('text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color')
-    plt.rcParams.update({'font.size': 9, 'savefig.dpi': 200, **dict.fromkeys(colours, TEXT)})
-    for name in args.only or pictures:
-        pictures[name]().savefig(os.path.join(args.out, name + '.png'), transparent=True)
+    runs = Runs(args.data_dir, args.max_steps, os.path.join(args.out, 'runs'))
+    for variant, colours in PALETTES.items():
+        texts = 'text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color'
+        plt.rcParams.update({'axes.prop_cycle': plt.cycler(color=colours), 'font.size': NORMAL})
+        plt.rcParams.update(dict.fromkeys(texts, GREY))
+        for name in args.only or pictures:
+            figure = pictures[name]()
+            path = os.path.join(args.out, f'{name}{variant}.png')
+            figure.savefig(path, transparent=True, dpi=200)
+            plt.close(figure)
 
 
-def train_softmax(args):
-    """Train as mnist_softmax.py does; return weights, and losses and accuracies by steps."""
-    mnist = input_data.read_data_sets(args.data_dir, one_hot=True, seed=1)
-    losses, accuracies = {}, {}
-    with tf.Graph().as_default(), tf.Session() as sess:
-        x, y_ = (tf.placeholder(tf.float32, [None, size]) for size in (784, 10))
-        y = mnist_softmax.softmax_regression(x)
-        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y))
-        train_step = tf.train.GradientDescentOptimizer(0.5).minimize(loss)
-        correct = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1))
-        sess.run(tf.global_variables_initializer())
-        for i in range(min(1000, args.max_steps)):
-            batch = dict(zip((x, y_), mnist.train.next_batch(100)))
-            losses[i], _ = sess.run([loss, train_step], batch)
-            if i + 1 in STEPS:
-                validation = {x: mnist.validation.images, y_: mnist.validation.labels}
-                accuracies[i + 1] = correct.eval(validation).mean()
-        return sess.run(tf.trainable_variables()[0]), losses, accuracies
+def draw_images(images, rows, height, **kwargs):
+    """Draw square images in framed tiles, in rows; return the figure and the axes of each."""
+    size, side = (WIDTH, height), int(images[0].size ** 0.5)
+    figure, grid = plt.subplots(rows, len(images) // rows, figsize=size, layout='constrained')
+    for axes, image in zip(grid.flat, images):
+        axes.imshow(image.reshape(side, side), **{'cmap': 'gray', 'vmin': 0, 'vmax': 1, **kwargs})
+        axes.set(xticks=[], yticks=[])
+    return figure, list(grid.flat)
 
 
-def train_deep(args):
-    """Train in stages, which resume each other; return the folder, and accuracies by steps."""
-    log_dir = os.path.join(args.out, 'runs', f'{args.max_steps}_steps')
-    record = Path(log_dir, 'validation.json')
-    found = json.loads(record.read_text()) if record.exists() else {}
-    validation = input_data.read_data_sets(args.data_dir).validation
-    for steps in [n for n in STEPS if 100 <= n < args.max_steps] + [args.max_steps]:
-        if str(steps) not in found:
-            flags = '--seed', '1', '--max_steps', str(steps), '--log_dir', log_dir
-            script = sys.executable, str(ROOT / 'mnist_deep.py'), '--data_dir', args.data_dir
-            subprocess.run([*script, *flags], check=True, stdout=subprocess.DEVNULL)
-            read = fetch(log_dir, 'fc2/probabilities', validation.images).argmax(1)
-            found[str(steps)] = np.mean(read == validation.labels)
-            record.write_text(json.dumps(found))
-    return log_dir, {int(steps): accuracy for steps, accuracy in found.items()}
-
-
-def fetch(log_dir, tensor, images):
-    """Return what a tensor of the network holds for images, as the run in a folder left it."""
-    with tf.Graph().as_default(), tf.Session() as sess:
-        mnist_deep.deepnn(tf.placeholder(tf.float32, [None, 784], name='x'))
-        tf.train.Saver().restore(sess, tf.train.latest_checkpoint(log_dir))
-        return sess.run(tensor + ':0', {'x:0': images, 'keep_prob:0': 1.0})
-
-
-def scalars(log_dir, tag):
-    """Return a curve as {step: value}, without step 0, which logarithms do not show."""
-    paths = sorted(map(str, Path(log_dir).glob('*tfevents*')))
-    events = [event for path in paths for event in tf.train.summary_iterator(path) if event.step]
-    return {e.step: v.simple_value for e in events for v in e.summary.value if v.tag == tag}
-
-
-def draw_images(images, titles, rows=1, height=0.9, **kwargs):
-    """Draw images, flat or of any shape, in rows; return the figure and its axes."""
-    size, columns = (WIDTH, height * rows), len(images) // rows
-    figure, grid = plt.subplots(rows, columns, figsize=size, constrained_layout=True)
-    for axes, image, title in zip(grid.flat, images, titles):
-        image = image.reshape(int(image.size**0.5), -1) if image.ndim == 1 else image
-        axes.imshow(image, **{'cmap': 'gray', 'vmin': 0, 'vmax': 1, **kwargs})
-        axes.set_title(title, fontsize=10, pad=3)
-        axes.axis('off')
-    return figure, grid.flat
+def draw_digits(test, probabilities):
+    """Draw the first test images with the network's answers, the last one a wrong one."""
+    answers = probabilities.argmax(1)
+    drawn = [*range(11), np.flatnonzero(answers != test.labels)[0]]
+    figure, grid = draw_images(test.images[drawn], 1, 1.1)
+    for axes, i in zip(grid, drawn):
+        axes.set_xlabel(answers[i], fontsize=12, color=BLUE, labelpad=2)
+        if answers[i] != test.labels[i]:
+            axes.set_xlabel(f'{answers[i]} (a {test.labels[i]})', fontsize=12, color=ORANGE)
+            print(f'digits: test image {i}, a {test.labels[i]}, is read as a {answers[i]}')
+    return figure
 
 
 def draw_graph():
-    """Draw the graph of softmax regression and of its training."""
-    figure = plt.figure(figsize=(WIDTH, 3.3))
-    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 100), ylim=(-5, 35), frame_on=False)
-    patches = {}
-    for kind, boxstyle, colour, nodes in (  # nodes: name;second line;x;y
-        ('placeholder: fed at each run', 'round', DEEP, 'x;[n, 784];8;26 | y_;[n, 10];51;6'),
-        ('variable: kept between runs', 'square', SOFTMAX, 'W;[784, 10];8;9 | b;[10];38;6'),
-        ('operation', 'round4', TEXT, 'matmul;;26;17.5 | +;;38;17.5 | softmax;;68;28'),
-        ('', 'round4', TEXT, 'cross_entropy;a number;69;12 | train_step;gradient descent;90;12'),
-        ('', 'square', 'none', 'y (logits);[n, 10];52;17.5 | probabilities;[n, 10];90;28'),
+    """Draw the graph of softmax regression, of its training and of its evaluation."""
+    figure, axes = canvas(440)
+    kinds = {  # the colour and the shape of their nodes
+        'placeholder: fed at each run': (BLUE, 'round'),
+        'variable: kept between runs': (ORANGE, 'square'),
+        'operation': (INK, 'round4'),
+        'operation for evaluation': (GREY, 'round4'),
+        'result': ('none', 'square'),
+    }
+    nodes = {}
+    for kind, name, second_line, x, y in (
+        ('placeholder', 'x', '[n, 784]', 75, 160),
+        ('placeholder', 'y_', '[n, 10]', 765, 240),
+        ('variable', 'W', '[784, 10]', 75, 330),
+        ('variable', 'b', '[10]', 320, 330),
+        ('operation', 'matmul', '', 205, 240),
+        ('operation', '+', '', 320, 240),
+        ('operation', 'softmax', '', 440, 145),
+        ('operation', 'cross_entropy', 'a number', 600, 310),
+        ('operation', 'train_step', 'gradient descent', 600, 400),
+        ('operation for evaluation', 'argmax', '', 555, 145),
+        ('operation for evaluation', 'argmax ', '', 765, 145),
+        ('operation for evaluation', 'equal', '', 660, 145),
+        ('operation for evaluation', 'accuracy', 'a number', 660, 55),
+        ('result', 'y (logits)', '[n, 10]', 440, 240),
+        ('result', 'probabilities', '[n, 10]', 440, 55),
     ):
-        box = {'boxstyle': boxstyle + ',pad=0.5', 'fc': 'none', 'ec': colour, 'lw': 1.6}
-        style = {'color': TEXT if colour == 'none' else colour, 'ha': 'center', 'va': 'center'}
-        axes.text(32, 32 - 0.9 * len(patches), kind, **style)
-        for name, shape, x, y in (node.split(';') for node in nodes.split(' | ')):
-            text = axes.text(float(x), float(y), f'{name}\n{shape}'.strip(), bbox=box, **style)
-            patches[name.split()[0]] = text.get_bbox_patch(), (float(x), float(y))
-    edges = 'x>matmul W>matmul matmul>+ b>+ +>y y>softmax softmax>probabilities y>cross_entropy'
-    edges += ' y_>cross_entropy cross_entropy>train_step train_step>W train_step>b'
-    for edge in edges.split():
-        (start, tail), (end, head) = (patches[name] for name in edge.split('>'))
-        arrow = {**ARROW, 'color': TEXT, 'patchA': start, 'patchB': end}
-        if edge.startswith('train_step'):
-            arrow.update(color=SOFTMAX, ls='--', connectionstyle='arc3,rad=-0.3')
+        colour, shape = next(style for label, style in kinds.items() if label.startswith(kind))
+        box = {'boxstyle': shape + ',pad=0.5', 'fc': 'none', 'ec': colour, 'lw': 1.6}
+        style = {'color': INK if colour == 'none' else colour, 'ha': 'center', 'va': 'center'}
+        text = axes.text(x, y, f'{name}\n{second_line}'.strip(), bbox=box, **style)
+        nodes[name] = text.get_bbox_patch(), (x, y)
+    edges = (
+        'x>matmul|W>matmul|matmul>+|b>+|+>y (logits)|y (logits)>softmax|softmax>probabilities|'
+        'y (logits)>cross_entropy|y_>cross_entropy|cross_entropy>train_step|train_step>W|'
+        'train_step>b|y (logits)>argmax|y_>argmax |argmax>equal|argmax >equal|equal>accuracy'
+    )
+    for edge in edges.split('|'):
+        (start, tail), (end, head) = (nodes[name] for name in edge.split('>'))
+        arrow = {**ARROW, 'color': INK, 'patchA': start, 'patchB': end}
+        if 'train_step>' in edge:
+            arrow.update(color=ORANGE, ls='--', connectionstyle='arc3,rad=0.2')
+        elif 'argmax' in edge or 'accuracy' in edge:
+            arrow['color'] = GREY
         axes.annotate('', head, tail, arrowprops=arrow)
-    axes.text(69, -1.2, 'updates', ha='center', va='bottom', color=SOFTMAX)
+    axes.text(430, 402, 'updates', ha='center', va='center', color=ORANGE)
+    patches = [Patch(fc='none', ec=style[0], label=kind) for kind, style in kinds.items()][:-1]
+    frame = {'facecolor': 'none', 'edgecolor': GREY, 'framealpha': 1, 'borderpad': 0.8}
+    axes.legend(handles=patches, labelcolor='linecolor', loc=(0.015, 0.03), **frame)
     return figure
 
 
-def draw_weights(weights, rows):
-    """Draw weights, of which the last dimension counts the images, on one scale."""
-    end, images = abs(weights).max(), weights.reshape(-1, weights.shape[-1]).T
-    scale = {'cmap': LinearSegmentedColormap.from_list('', SIGNS), 'vmin': -end, 'vmax': end}
-    figure, grid = draw_images(images, range(len(images)), rows, 1.6 / rows, **scale)
-    bar = figure.colorbar(grid[0].images[0], ax=list(grid), orientation='horizontal', aspect=60)
-    bar.set_label('weight: red is negative, blue is positive', fontsize=8)
+def canvas(height):
+    """Return a figure and its axes, whose coordinates are the pixels that README shows."""
+    figure = plt.figure(figsize=(WIDTH, height / 100))
+    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 830), ylim=(0, height), frame_on=False)
+    return figure, axes
+
+
+def draw_weights(weights):
+    """Draw the weights of each digit in softmax regression."""
+    figure, grid = draw_images(weights.T, 1, 1.6, **colour_scale(weights))
+    for digit, axes in enumerate(grid):
+        axes.set_title(digit, pad=4)
+    add_colour_bar(figure, grid)
     return figure
+
+
+def draw_filters(weights):
+    """Draw the filters of the first layer; outline the three that are most like an edge.
+
+    An edge is dark on one side and light on the other, so a plane fits its weights well.
+    """
+    filters = weights.reshape(25, 32)
+    plane = np.stack([np.ones(25), *np.indices((5, 5)).reshape(2, 25)], axis=1)
+    residuals = np.linalg.lstsq(plane, filters, rcond=None)[1]
+    fit = 1 - residuals / 25 / filters.var(axis=0)
+    edges = np.argsort(-fit)[:3]
+    figure, grid = draw_images(filters.T, 4, 5.2, **colour_scale(filters))
+    for number, axes in enumerate(grid):
+        axes.set_title(number, pad=4)
+        if number in edges:
+            axes.set_title(number, pad=4, color=INK, fontweight='bold')
+            axes.spines[:].set(color=INK, linewidth=2.5)
+    add_colour_bar(figure, grid)
+    print('filters most like an edge:', ', '.join(f'{i} (R² {fit[i]:.2f})' for i in edges))
+    return figure
+
+
+def colour_scale(weights):
+    """Return a scale from red through nothing to blue, which single large weights do not set."""
+    end = np.percentile(abs(weights), 99)
+    red, blue = (np.array(to_rgba(colour)) for colour in (RED, BLUE))
+    clear = np.array([1, 1, 1, 0])
+    colours = [(0, red), (0.5, red * clear), (0.5, blue * clear), (1, blue)]
+    return {'cmap': LinearSegmentedColormap.from_list('', colours), 'vmin': -end, 'vmax': end}
+
+
+def add_colour_bar(figure, grid):
+    bar = {'ax': grid, 'orientation': 'horizontal', 'aspect': 60, 'extend': 'both'}
+    figure.colorbar(grid[0].images[0], **bar).set_label('weight: red is negative, blue is positive')
 
 
 def draw_network(log_dir, image):
-    """Draw what an image becomes, layer by layer, with the shape of every tensor."""
+    """Draw what an image becomes, layer by layer, with the shape of each tensor."""
+    figure, axes = canvas(610)
+    convolution, pooling = '5 \u00d7 5\nconvolution,\nReLU', '2 \u00d7 2\nmax\npooling'
+    dense = 'dense,\nReLU,\ndropout\n(off here)'
+    first_row, second_row = (460, 335), (165, 67)  # the middle of the tiles, the top of their names
+    layers = (  # tensor, name in the code, what makes it, from where; its place; columns of tiles
+        ('reshape/Reshape', 'x_image', '', 0, 16, 84, first_row, 1),
+        ('conv1/Relu', 'h_conv1', convolution, 100, 186, 112, first_row, 4),
+        ('pool1/MaxPool', 'h_pool1', pooling, 298, 370, 64, first_row, 4),
+        ('conv2/Relu', 'h_conv2', convolution, 434, 522, 124, first_row, 8),
+        ('pool2/MaxPool', 'h_pool2', pooling, 646, 718, 72, first_row, 8),
+        ('fc1/Reshape', 'h_pool2_flat', 'reshape', 176, 244, 84, second_row, 56),
+        ('fc1/Relu', 'h_fc1 = h_fc1_drop', dense, 328, 398, 64, second_row, 32),
+        ('fc2/logits', 'y_conv', 'dense', 462, 568, 96, second_row, None),
+        ('fc2/probabilities', 'probabilities', 'softmax', 664, 728, 88, second_row, None),
+    )
     shapes = dict(tf.train.list_variables(log_dir))
-    figure = plt.figure(figsize=(WIDTH, 2.9))
-    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 996), ylim=(0, 348), frame_on=False)
-    middle, right = 208, 0
-    for tensor, name, operation, gap, width, columns in (
-        ('reshape/Reshape', 'x_image', '', 18, 54, 1),
-        ('conv1/Relu', 'h_conv1', '5 \u00d7 5\nconvolution\nReLU', 68, 76, 4),
-        ('pool1/MaxPool', 'h_pool1', '2 \u00d7 2\nmax\npooling', 46, 54, 4),
-        ('conv2/Relu', 'h_conv2', '5 \u00d7 5\nconvolution\nReLU', 68, 56, 4),
-        ('pool2/MaxPool', 'h_pool2', '2 \u00d7 2\nmax\npooling', 46, 56, 8),
-        ('fc1/Reshape', 'h_pool2_flat', 'reshape', 50, 38, 28),
-        ('fc1/Relu', 'h_fc1', 'dense\nReLU', 44, 22, 16),
-        ('fc1/Relu', 'h_fc1_drop', 'dropout\n(all on\nhere)', 54, 22, 16),
-        ('fc2/logits', 'y_conv', 'dense', 38, 52, None),
-        ('fc2/probabilities', 'probabilities', 'softmax', 52, 62, None),
-    ):
-        value, left = fetch(log_dir, tensor, image)[0], right + gap
-        right, centre = left + width, left + width / 2
+    values = fetch(log_dir, [tensor for tensor, *_ in layers], image)
+    for layer, (value,) in zip(layers, values):
+        tensor, name, operation, start, left, width, (y, top), columns = layer
         if columns:
-            tiles = tile(value, columns) if value.ndim == 3 else value.reshape(-1, columns)
-            half = width * len(tiles) / len(tiles[0]) / 2
-            extent = (left, right, middle - half, middle + half)
-            brightest = np.nanpercentile(tiles, 99.7)
-            axes.imshow(tiles, cmap=GREY, vmax=brightest, extent=extent, aspect='auto')
-        else:  # ten numbers, on a scale from 0 in the middle, or on the left, to the largest
-            zero = left + 18 + (right - left - 18) / 2 * (value.min() < 0)
-            ends = zero + (right - zero) * value / abs(value).max()
-            heights = middle + 90 - 20 * np.arange(10)
-            axes.barh(heights, ends - zero, 14, zero, color=DEEP)
-            axes.vlines(zero, heights[-1] - 10, heights[0] + 10, color=TEXT, lw=0.8)
-            for digit, y in enumerate(heights):
-                axes.text(left + 6, y, digit, ha='center', va='center', fontsize=8)
+            draw_channels(axes, value, left, y, width, columns)
+        else:
+            draw_bars(axes, value, left, y, width)
         if operation:
-            axes.annotate('', (left - 5, middle), (left - gap + 5, middle), arrowprops=ARROW)
-            axes.text(left - gap / 2, middle + 8, operation, fontsize=7, color=DEEP, ha='center')
-        axes.text(centre, 58, name, ha='center', fontweight='bold', fontsize=8)
-        axes.text(centre, 40, f'[n, {str([*value.shape])[1:]}', ha='center', fontsize=8)
-        if {'convolution', 'dense'} & {*operation.split('\n')}:
-            label = 'W {}\nb {}'.format(*(shapes[f'{tensor.split("/")[0]}/{v}'] for v in 'Wb'))
-            axes.text(centre, 10, label, ha='center', fontsize=7.5, color=DEEP)
-    axes.annotate('x\n[n, 784]', (45, 240), (45, 276), ha='center', fontsize=8, arrowprops=ARROW)
+            axes.annotate('', (left - 5, y), (start + 5, y), arrowprops={**ARROW, 'color': BLUE})
+            centre = (start + left) / 2
+            axes.text(centre, y + 8, operation, ha='center', color=BLUE, fontsize=SMALL)
+        lines = [f'[n, {str([*value.shape])[1:]}']
+        if operation in (convolution, dense, 'dense'):
+            scope = tensor.partition('/')[0]
+            lines += [f'{v}_{scope} {shapes[f"{scope}/{v}"]}' for v in 'Wb']
+        centre = left + width / 2
+        axes.text(centre, top, name, ha='center', va='top', color=INK, fontweight='bold')
+        for i, line in enumerate(lines):
+            style = {'color': GREY if i == 0 else BLUE, 'fontsize': SMALL}
+            axes.text(centre, top - 17 - 15 * i, line, ha='center', va='top', **style)
+
+    draw_enlarged(axes, values[1][0])
+    axes.plot((795, 812, 812, 176, 176), (460, 460, 264, 264, 165), color=BLUE, lw=1.2)
+    axes.text(58, 592, 'x', ha='center', color=INK, fontweight='bold')
+    axes.text(58, 573, '[n, 784]', ha='center', fontsize=SMALL)
+    axes.annotate('', (58, 507), (58, 566), arrowprops={**ARROW, 'color': BLUE})
+    axes.text(64, 537, 'reshape', va='center', color=BLUE, fontsize=SMALL)
     return figure
 
 
-def tile(value, columns):
-    """Lay the channels of [height, width, channels] side by side."""
-    value = np.pad(value, [(1, 1), (1, 1), (0, 0)], 'constant', constant_values=np.nan)
-    height, width, _ = value.shape
-    value = value.reshape(height, width, -1, columns).transpose(2, 0, 3, 1)
-    return value.reshape(-1, width * columns)
+def draw_enlarged(axes, channels):
+    """Outline the brightest tile of h_conv1, and draw it once more, larger."""
+    brightest = channels.sum(axis=(0, 1)).argmax()
+    row, column = divmod(brightest, 4)
+    outline = {'fill': False, 'ec': ORANGE, 'lw': 2}
+    axes.add_patch(Rectangle((186 + 28 * column, 544 - 28 * row), 28, 28, **outline))
+    axes.imshow(channels[:, :, brightest], cmap='gray', extent=(16, 146, 100, 230))
+    axes.add_patch(Rectangle((16, 100), 130, 130, **outline))
+    label = {'ha': 'center', 'va': 'top', 'color': ORANGE, 'fontsize': SMALL}
+    axes.text(81, 90, f'h_conv1[0, :, :, {brightest}]\nenlarged', **label)
 
 
-def draw_own_digit(image):
-    """Draw a photograph of a digit on paper, and what README's read_digit makes of it."""
+def draw_channels(axes, value, left, y, width, columns):
+    """Draw the channels of [height, width, channels] in tiles, or a vector in rows."""
+    tiles = value.reshape(-1, columns)
+    if value.ndim == 3:
+        value = np.pad(value, [(1, 1), (1, 1), (0, 0)], constant_values=np.nan)
+        side = len(value)
+        tiles = value.reshape(side, side, -1, columns).transpose(2, 0, 3, 1)
+        tiles = tiles.reshape(-1, side * columns)
+    half = width * len(tiles) / len(tiles[0]) / 2
+    grey = plt.get_cmap('gray').with_extremes(bad=GREY)  # the lines between tiles
+    extent, brightest = (left, left + width, y - half, y + half), np.nanpercentile(tiles, 99.7)
+    axes.imshow(tiles, cmap=grey, vmax=brightest, extent=extent, aspect='auto')
+
+
+def draw_bars(axes, value, left, y, width):
+    """Draw ten numbers as bars from a line, which is in the middle if some are negative."""
+    zero = left + 18 + (width - 18) / 2 * (value.min() < 0)
+    lengths = (left + width - zero) * value / abs(value).max()
+    heights = y + 78 - 17 * np.arange(10)
+    axes.barh(heights, lengths, 12, zero, color=BLUE)
+    axes.vlines(zero, heights[-1] - 9, heights[0] + 9, color=GREY, lw=0.8)
+    for digit, height in enumerate(heights):
+        axes.text(left + 6, height, digit, ha='center', va='center', fontsize=SMALL)
+
+
+def draw_own_digit(log_dir, image):
+    """Draw a digit as if photographed, and the steps by which README's read_digit finds it."""
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     (block,) = re.findall(r'```python\n([^`]*def read_digit.*?)```', readme, re.DOTALL)
     names = {}
@@ -231,57 +282,114 @@ def draw_own_digit(image):
     with tempfile.TemporaryDirectory() as folder, tf.Graph().as_default(), tf.Session() as sess:
         path = os.path.join(folder, 'digit.jpg')
         plt.imsave(path, pixels)
-        digit = names['read_digit'](path, sess)[0]
-    titles = 'as if photographed: 320 \u00d7 240', 'what read_digit makes of it: 28 \u00d7 28'
-    return draw_images([pixels, digit], titles, height=2.9, interpolation='nearest')[0]
+        digit = names['read_digit'](path, sess)
+    (probabilities,) = fetch(log_dir, ['fc2/probabilities'], digit)
+    print(f'own_digit: read as a {probabilities.argmax()} with {probabilities.max():.4f}')
+
+    grey = pixels.mean(axis=2) / 255
+    background = fit_background(grey)
+    ink = np.maximum(0, background - grey)
+    steps = (
+        ('photograph', pixels, {}),
+        ('its background, fitted', background, {'cmap': 'gray', 'vmin': 0, 'vmax': 1}),
+        ('ink: the difference', ink, {'cmap': 'gray'}),
+        ('28 \u00d7 28 for the network', digit.reshape(28, 28), {'cmap': 'gray'}),
+    )
+    ratios = [shown.shape[1] / shown.shape[0] for _, shown, _ in steps]
+    figure, grid = plt.subplots(
+        1, 4, figsize=(WIDTH, 2.15), width_ratios=ratios, layout='constrained'
+    )
+    for axes, (title, shown, scale) in zip(grid, steps):
+        axes.imshow(shown, **scale)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=NORMAL)
+    rows, columns = np.nonzero(digit.reshape(28, 28))
+    corner = [(axis.min() + axis.max()) / 2 - 10 for axis in (columns, rows)]
+    grid[3].add_patch(Rectangle(corner, 20, 20, fill=False, ec=ORANGE, lw=1.6))
+    mass = [np.average(axis, weights=digit[0]) for axis in np.indices((28, 28)).reshape(2, -1)]
+    grid[3].plot(mass[1], mass[0], '+', color=ORANGE, ms=10, mew=2)
+    grid[3].set_xlabel('box of 20 \u00d7 20,\ncentre of mass', color=ORANGE, fontsize=SMALL)
+    return figure
 
 
-def draw_curves(softmax, log_dir, deep_accuracies):
-    """Draw the losses, and the accuracies on the validation images."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1), constrained_layout=True)
-    batches = scalars(log_dir, 'summaries/training_accuracy')
-    right.scatter(*zip(*batches.items()), s=3, color=DEEP, alpha=0.4, label='network, a batch')
-    for name, every, colour, losses, accuracies in (
-        ('softmax regression', 'step', SOFTMAX, *softmax),
-        ('network', '100 steps', DEEP, scalars(log_dir, 'summaries/loss'), deep_accuracies),
-    ):
-        label = f'{name}, every {every}'
-        left.plot(*zip(*losses.items()), color=colour, alpha=0.3, lw=0.8, label=label)
-        steps, y = list(losses), list(losses.values())
-        average = [np.mean(y[i - 7 : i + 8]) for i in range(7, len(y) - 7)]
-        left.plot(steps[7:-7], average, color=colour, lw=1.6, label='moving average of 15 of these')
-        label = f'{name}, validation: {list(accuracies.values())[-1]:.4f}'
-        right.plot(*zip(*accuracies.items()), 'o-', color=colour, ms=3, lw=1.6, label=label)
-    left.set(yscale='log', ylabel='loss on the training batch')
-    right.set(ylim=(0.7, 1.01), ylabel='accuracy')
-    for axes in (left, right):
-        axes.set(xscale='log', xlabel='step (logarithmic)', xlim=(9, None))
+def fit_background(grey):
+    """Return the smooth surface of second order that is closest to the brightness of the paper."""
+    y, x = np.indices(grey.shape) / max(grey.shape)
+    terms = np.stack([x**0, x, y, x * x, x * y, y * y], axis=2)
+    paper = np.ones(grey.shape, bool)
+    for _ in range(3):
+        background = terms @ np.linalg.lstsq(terms[paper], grey[paper], rcond=None)[0]
+        distance = abs(grey - background)
+        paper = distance <= np.median(distance)
+    return background
+
+
+def draw_curves(softmax, network):
+    """Draw both models' loss on the batches that they are trained on, and their errors."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.8), layout='constrained')
+    for curves, colour in (softmax, ORANGE), (network, BLUE):
+        left.plot(*points(curves.loss), color=colour, alpha=0.7, lw=0.5)
+        left.plot(*points(average(curves.loss)), color=colour, lw=2)
+        right.plot(*points(average(curves.batch_error)), color=colour, lw=0.8)
+        right.plot(*points(curves.validation_error), 'o-', color=colour, ms=3, lw=2)
+    notes = (
+        'thick: moving average\nthin: batches of training images',
+        'thick: validation images\nthin: batches of training images,\nmoving average',
+    )
+    for axes, title, note in zip((left, right), ('loss', 'error (1 - accuracy)'), notes):
+        axes.set(xscale='log', yscale='log', title=title, xlabel='step', xlim=(9, None))
+        axes.text(0.03, 0.03, note, transform=axes.transAxes)
         axes.xaxis.set_major_formatter('{x:,.0f}')
-        axes.legend(frameon=False, fontsize=7.5)
-        axes.grid(color=TEXT, alpha=0.25)
+        axes.yaxis.set_minor_formatter('')
+        axes.grid(color=GREY, alpha=0.3)
     left.yaxis.set_major_formatter('{x:g}')
+    right.yaxis.set_major_formatter(lambda error, _: f'{100 * error:g} %')
+
+    highest = max(list(network.loss.values())[-100:])  # above the faint line, too
+    (step, error), (last, last_error) = (
+        list(curves.validation_error.items())[-1] for curves in (softmax, network)
+    )
+    for axes, label, point, offset, side, colour in (
+        (left, 'softmax regression', (10, softmax.loss[10]), (0, 12), 'left', ORANGE),
+        (left, 'network', (last, highest), (0, 4), 'right', BLUE),
+        (right, f'softmax regression:\n{error:.1%}', (step, error), (6, -4), 'left', ORANGE),
+        (right, f'network:\n{last_error:.1%}', (last, last_error), (0, 14), 'right', BLUE),
+    ):
+        place = {'textcoords': 'offset points', 'xytext': offset, 'ha': side, 'va': 'bottom'}
+        axes.annotate(label.replace('%', ' %'), point, color=colour, **place)
     return figure
 
 
-def draw_mistakes(log_dir, test):
+def points(curve):
+    """Return the steps and the values that logarithmic axes can show."""
+    return zip(*((step, value) for step, value in curve.items() if step and value))
+
+
+def average(curve):
+    """Return a curve's moving average over the steps from 0.7 to 1.4 times each step."""
+    steps, values = np.array(list(curve)), np.array(list(curve.values()))
+    return {s: values[(steps >= 0.7 * s) & (steps <= 1.4 * s)].mean() for s in steps}
+
+
+def draw_mistakes(test, probabilities):
     """Draw test images that the network misreads, those first of which it is most certain."""
-    found = fetch(log_dir, 'fc2/probabilities', test.images)
-    read, certainty = found.argmax(1), found.max(1)
-    wrong = np.flatnonzero(read != test.labels)
+    answers, certainty = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(answers != test.labels)
     drawn = wrong[np.argsort(-certainty[wrong], kind='stable')][:36]
-    titles = [f'{test.labels[i]} → {read[i]}' for i in drawn]
-    figure, grid = draw_images(test.images[drawn], titles, rows=3, height=0.98)
+    figure, grid = draw_images(test.images[drawn], 3, 3.3)
     for axes, i in zip(grid, drawn):
-        axes.text(14, 29, f'{certainty[i]:.2f}', ha='center', va='top', fontsize=8)
-    print(f'{len(drawn)} of {len(wrong)} mistakes drawn')
+        axes.set_title(f'{test.labels[i]} → {answers[i]}', pad=3, color=INK)
+        axes.set_xlabel(f'{certainty[i]:.2f}', fontsize=SMALL, labelpad=2)
+    print(f'mistakes: {len(drawn)} of {len(wrong)} drawn')
     return figure
 
 
-def photograph_tensorboard(log_dir, query):
+def photograph_tensorboard(log_dir, dark):
     """Take a picture of the main graph in a real TensorBoard in a real Chromium."""
     command = [sys.executable, '-m', 'tensorboard.main', '--logdir', log_dir, '--port', '0']
     flags = '--headless --no-sandbox --window-size=1300,1180 --force-device-scale-factor=1.5'
-    board = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
+    query = '?darkMode=true' if dark else ''
+    board = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with tempfile.TemporaryDirectory() as folder, board:
         page = os.path.join(folder, 'page.png')
         flags = [*flags.split(), '--virtual-time-budget=20000', '--screenshot=' + page]
@@ -289,7 +397,8 @@ def photograph_tensorboard(log_dir, query):
             lines = (re.search(r'http://\S+', line) for line in board.stderr)
             address = next(line.group() for line in lines if line)
             time.sleep(20)  # until it has read the events
-            subprocess.run(['chromium', *flags, f'{address}{query}#graphs'], check=True)
+            url = f'{address}{query}#graphs'
+            subprocess.run(['chromium', *flags, url], check=True, stderr=subprocess.DEVNULL)
         finally:
             board.kill()  # or else `with` waits for it
         graph = plt.imread(page)[222:1251, 515:1104]  # the main graph

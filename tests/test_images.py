@@ -8,19 +8,27 @@ import pytest
 
 import input_data
 
+if sys.version_info < (3, 8):
+    pytest.skip('the pictures are drawn with TensorFlow 2 only', allow_module_level=True)
 pytest.importorskip('matplotlib')
 import PIL.Image  # which comes with it
 
 SCRIPT = Path(input_data.__file__).parent / 'images' / 'make.py'
-NAMES = [path.stem for path in SCRIPT.parent.glob('*.png') if 'tensorboard' not in path.stem]
+NAMES = {path.stem.replace('_dark', '') for path in SCRIPT.parent.glob('*.png')}
+
+
+def test_each_picture_has_a_light_and_a_dark_variant():
+    files = {path.name for path in SCRIPT.parent.glob('*.png')}
+    assert files == {name + variant for name in NAMES for variant in ('.png', '_dark.png')}
 
 
 def test_draws_every_picture_but_the_browsers(tmp_path, monkeypatch):
-    monkeypatch.chdir(str(tmp_path))
-    flags = '--data_dir', input_data.SAMPLE_DIR, '--max_steps=101', '--out=.'
-    monkeypatch.setattr(sys, 'argv', [str(SCRIPT), *flags, '--only', *NAMES])
+    flags = '--data_dir', input_data.SAMPLE_DIR, '--max_steps=101', f'--out={tmp_path}'
+    drawn = sorted(NAMES - {'tensorboard'})
+    monkeypatch.setattr(sys, 'argv', [str(SCRIPT), *flags, '--only', *drawn])
     runpy.run_path(str(SCRIPT), run_name='__main__')
-    for name in NAMES:
-        with PIL.Image.open(name + '.png') as image:
-            assert (image.format, image.mode, image.width) == ('PNG', 'RGBA', 1660)
-            assert image.getextrema()[3] == (0, 255)  # transparent in part
+    for name in drawn:
+        for variant in '.png', '_dark.png':
+            with PIL.Image.open(tmp_path / (name + variant)) as image:
+                assert (image.format, image.mode, image.width) == ('PNG', 'RGBA', 1660)
+                assert image.getextrema()[3] == (0, 255)  # transparent in part
