@@ -14,19 +14,12 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
+from diagrams import draw_graph, draw_network
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
+from palette import BLUE, GREY, INK, NORMAL, ORANGE, RED, SMALL, WIDTH, draw_for
 from photograph import photograph
 from train import ROOT, Runs, fetch, input_data, read_curves, tf
-
-GREY, BLUE, ORANGE, RED, INK = 'C0', 'C1', 'C2', 'C3', 'C4'  # places in the palette of a page
-PALETTES = {
-    '': ('#59636e', '#0969da', '#bc4c00', '#cf222e', '#1f2328'),
-    '_dark': ('#9198a1', '#4493f8', '#db6d28', '#f85149', '#f0f6fc'),
-}
-WIDTH = 8.3  # inches, each of them 100 pixels wide in README and 200 in the file
-SMALL, NORMAL = 8, 9  # points: 11 and 12.5 pixels in README
-ARROW = {'arrowstyle': '-|>', 'color': GREY, 'lw': 1.2, 'shrinkA': 0, 'shrinkB': 0}
 
 
 def main():
@@ -39,7 +32,7 @@ def main():
         'own_digit': lambda: draw_own_digit(runs.network, runs.mnist.test.images[4]),
         'curves': lambda: draw_curves(runs.softmax[1], read_curves(runs.network)),
         'mistakes': lambda: draw_mistakes(runs.mnist.test, runs.probabilities),
-        'tensorboard': lambda: photograph_tensorboard(runs.network, dark=variant == '_dark'),
+        'tensorboard': lambda: photograph_tensorboard(runs.network, page),
     }
     parser = argparse.ArgumentParser(description='Draw the pictures that README shows.')
     parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
@@ -49,13 +42,11 @@ def main():
     args = parser.parse_args()
 
     runs = Runs(args.data_dir, args.max_steps, os.path.join(args.out, 'runs'))
-    for variant, colours in PALETTES.items():
-        texts = 'text.color', 'axes.edgecolor', 'axes.labelcolor', 'xtick.color', 'ytick.color'
-        plt.rcParams.update({'axes.prop_cycle': plt.cycler(color=colours), 'font.size': NORMAL})
-        plt.rcParams.update(dict.fromkeys(texts, GREY))
+    for page, suffix in ('light', ''), ('dark', '_dark'):
+        draw_for(page)
         for name in args.only or pictures:
             figure = pictures[name]()
-            path = os.path.join(args.out, f'{name}{variant}.png')
+            path = os.path.join(args.out, f'{name}{suffix}.png')
             figure.savefig(path, transparent=True, dpi=200)
             plt.close(figure)
 
@@ -81,66 +72,6 @@ def draw_digits(test, probabilities):
             axes.set_xlabel(f'{answers[i]} (a {test.labels[i]})', fontsize=12, color=ORANGE)
             print(f'digits: test image {i}, a {test.labels[i]}, is read as a {answers[i]}')
     return figure
-
-
-def draw_graph():
-    """Draw the graph of softmax regression, of its training and of its evaluation."""
-    figure, axes = canvas(440)
-    kinds = {  # the colour and the shape of their nodes
-        'placeholder: fed at each run': (BLUE, 'round'),
-        'variable: kept between runs': (ORANGE, 'square'),
-        'operation': (INK, 'round4'),
-        'operation for evaluation': (GREY, 'round4'),
-        'result': ('none', 'square'),
-    }
-    nodes = {}
-    for kind, name, second_line, x, y in (
-        ('placeholder', 'x', '[n, 784]', 75, 160),
-        ('placeholder', 'y_', '[n, 10]', 765, 240),
-        ('variable', 'W', '[784, 10]', 75, 330),
-        ('variable', 'b', '[10]', 320, 330),
-        ('operation', 'matmul', '', 205, 240),
-        ('operation', '+', '', 320, 240),
-        ('operation', 'softmax', '', 440, 145),
-        ('operation', 'cross_entropy', 'a number', 600, 310),
-        ('operation', 'train_step', 'gradient descent', 600, 400),
-        ('operation for evaluation', 'argmax', '', 555, 145),
-        ('operation for evaluation', 'argmax ', '', 765, 145),
-        ('operation for evaluation', 'equal', '', 660, 145),
-        ('operation for evaluation', 'accuracy', 'a number', 660, 55),
-        ('result', 'y (logits)', '[n, 10]', 440, 240),
-        ('result', 'probabilities', '[n, 10]', 440, 55),
-    ):
-        colour, shape = next(style for label, style in kinds.items() if label.startswith(kind))
-        box = {'boxstyle': shape + ',pad=0.5', 'fc': 'none', 'ec': colour, 'lw': 1.6}
-        style = {'color': INK if colour == 'none' else colour, 'ha': 'center', 'va': 'center'}
-        text = axes.text(x, y, f'{name}\n{second_line}'.strip(), bbox=box, **style)
-        nodes[name] = text.get_bbox_patch(), (x, y)
-    edges = (
-        'x>matmul|W>matmul|matmul>+|b>+|+>y (logits)|y (logits)>softmax|softmax>probabilities|'
-        'y (logits)>cross_entropy|y_>cross_entropy|cross_entropy>train_step|train_step>W|'
-        'train_step>b|y (logits)>argmax|y_>argmax |argmax>equal|argmax >equal|equal>accuracy'
-    )
-    for edge in edges.split('|'):
-        (start, tail), (end, head) = (nodes[name] for name in edge.split('>'))
-        arrow = {**ARROW, 'color': INK, 'patchA': start, 'patchB': end}
-        if 'train_step>' in edge:
-            arrow.update(color=ORANGE, ls='--', connectionstyle='arc3,rad=0.2')
-        elif 'argmax' in edge or 'accuracy' in edge:
-            arrow['color'] = GREY
-        axes.annotate('', head, tail, arrowprops=arrow)
-    axes.text(430, 402, 'updates', ha='center', va='center', color=ORANGE)
-    patches = [Patch(fc='none', ec=style[0], label=kind) for kind, style in kinds.items()][:-1]
-    frame = {'facecolor': 'none', 'edgecolor': GREY, 'framealpha': 1, 'borderpad': 0.8}
-    axes.legend(handles=patches, labelcolor='linecolor', loc=(0.015, 0.03), **frame)
-    return figure
-
-
-def canvas(height):
-    """Return a figure and its axes, whose coordinates are the pixels that README shows."""
-    figure = plt.figure(figsize=(WIDTH, height / 100))
-    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, 830), ylim=(0, height), frame_on=False)
-    return figure, axes
 
 
 def draw_weights(weights):
@@ -185,91 +116,6 @@ def colour_scale(weights):
 def add_colour_bar(figure, grid):
     bar = {'ax': grid, 'orientation': 'horizontal', 'aspect': 60, 'extend': 'both'}
     figure.colorbar(grid[0].images[0], **bar).set_label('weight: red is negative, blue is positive')
-
-
-def draw_network(log_dir, image):
-    """Draw what an image becomes, layer by layer, with the shape of each tensor."""
-    figure, axes = canvas(610)
-    convolution, pooling = '5 \u00d7 5\nconvolution,\nReLU', '2 \u00d7 2\nmax\npooling'
-    dense = 'dense,\nReLU,\ndropout\n(off here)'
-    first_row, second_row = (460, 335), (165, 67)  # the middle of the tiles, the top of their names
-    layers = (  # tensor, name in the code, what makes it, from where; its place; columns of tiles
-        ('reshape/Reshape', 'x_image', '', 0, 16, 84, first_row, 1),
-        ('conv1/Relu', 'h_conv1', convolution, 100, 186, 112, first_row, 4),
-        ('pool1/MaxPool', 'h_pool1', pooling, 298, 370, 64, first_row, 4),
-        ('conv2/Relu', 'h_conv2', convolution, 434, 522, 124, first_row, 8),
-        ('pool2/MaxPool', 'h_pool2', pooling, 646, 718, 72, first_row, 8),
-        ('fc1/Reshape', 'h_pool2_flat', 'reshape', 176, 244, 84, second_row, 56),
-        ('fc1/Relu', 'h_fc1 = h_fc1_drop', dense, 328, 398, 64, second_row, 32),
-        ('fc2/logits', 'y_conv', 'dense', 462, 568, 96, second_row, None),
-        ('fc2/probabilities', 'probabilities', 'softmax', 664, 728, 88, second_row, None),
-    )
-    shapes = dict(tf.train.list_variables(log_dir))
-    values = fetch(log_dir, [tensor for tensor, *_ in layers], image)
-    for layer, (value,) in zip(layers, values):
-        tensor, name, operation, start, left, width, (y, top), columns = layer
-        if columns:
-            draw_channels(axes, value, left, y, width, columns)
-        else:
-            draw_bars(axes, value, left, y, width)
-        if operation:
-            axes.annotate('', (left - 5, y), (start + 5, y), arrowprops={**ARROW, 'color': BLUE})
-            centre = (start + left) / 2
-            axes.text(centre, y + 8, operation, ha='center', color=BLUE, fontsize=SMALL)
-        lines = [f'[n, {str([*value.shape])[1:]}']
-        if operation in (convolution, dense, 'dense'):
-            scope = tensor.partition('/')[0]
-            lines += [f'{v}_{scope} {shapes[f"{scope}/{v}"]}' for v in 'Wb']
-        centre = left + width / 2
-        axes.text(centre, top, name, ha='center', va='top', color=INK, fontweight='bold')
-        for i, line in enumerate(lines):
-            style = {'color': GREY if i == 0 else BLUE, 'fontsize': SMALL}
-            axes.text(centre, top - 17 - 15 * i, line, ha='center', va='top', **style)
-
-    draw_enlarged(axes, values[1][0])
-    axes.plot((795, 812, 812, 176, 176), (460, 460, 264, 264, 165), color=BLUE, lw=1.2)
-    axes.text(58, 592, 'x', ha='center', color=INK, fontweight='bold')
-    axes.text(58, 573, '[n, 784]', ha='center', fontsize=SMALL)
-    axes.annotate('', (58, 507), (58, 566), arrowprops={**ARROW, 'color': BLUE})
-    axes.text(64, 537, 'reshape', va='center', color=BLUE, fontsize=SMALL)
-    return figure
-
-
-def draw_enlarged(axes, channels):
-    """Outline the brightest tile of h_conv1, and draw it once more, larger."""
-    brightest = channels.sum(axis=(0, 1)).argmax()
-    row, column = divmod(brightest, 4)
-    outline = {'fill': False, 'ec': ORANGE, 'lw': 2}
-    axes.add_patch(Rectangle((186 + 28 * column, 544 - 28 * row), 28, 28, **outline))
-    axes.imshow(channels[:, :, brightest], cmap='gray', extent=(16, 146, 100, 230))
-    axes.add_patch(Rectangle((16, 100), 130, 130, **outline))
-    label = {'ha': 'center', 'va': 'top', 'color': ORANGE, 'fontsize': SMALL}
-    axes.text(81, 90, f'h_conv1[0, :, :, {brightest}]\nenlarged', **label)
-
-
-def draw_channels(axes, value, left, y, width, columns):
-    """Draw the channels of [height, width, channels] in tiles, or a vector in rows."""
-    tiles = value.reshape(-1, columns)
-    if value.ndim == 3:
-        value = np.pad(value, [(1, 1), (1, 1), (0, 0)], constant_values=np.nan)
-        side = len(value)
-        tiles = value.reshape(side, side, -1, columns).transpose(2, 0, 3, 1)
-        tiles = tiles.reshape(-1, side * columns)
-    half = width * len(tiles) / len(tiles[0]) / 2
-    grey = plt.get_cmap('gray').with_extremes(bad=GREY)  # the lines between tiles
-    extent, brightest = (left, left + width, y - half, y + half), np.nanpercentile(tiles, 99.7)
-    axes.imshow(tiles, cmap=grey, vmax=brightest, extent=extent, aspect='auto')
-
-
-def draw_bars(axes, value, left, y, width):
-    """Draw ten numbers as bars from a line, which is in the middle if some are negative."""
-    zero = left + 18 + (width - 18) / 2 * (value.min() < 0)
-    lengths = (left + width - zero) * value / abs(value).max()
-    heights = y + 78 - 17 * np.arange(10)
-    axes.barh(heights, lengths, 12, zero, color=BLUE)
-    axes.vlines(zero, heights[-1] - 9, heights[0] + 9, color=GREY, lw=0.8)
-    for digit, height in enumerate(heights):
-        axes.text(left + 6, height, digit, ha='center', va='center', fontsize=SMALL)
 
 
 def draw_own_digit(log_dir, image):
@@ -337,7 +183,7 @@ def draw_curves(softmax, network):
         'thick: validation images\nthin: batches of training images,\nmoving average',
     )
     for axes, title, note in zip((left, right), ('loss', 'error (1 - accuracy)'), notes):
-        axes.set(xscale='log', yscale='log', title=title, xlabel='step', xlim=(9, None))
+        axes.set(xscale='log', yscale='log', title=title, xlabel='step', xlim=(9, 30000))
         axes.text(0.03, 0.03, note, transform=axes.transAxes)
         axes.xaxis.set_major_formatter('{x:,.0f}')
         axes.yaxis.set_minor_formatter('')
@@ -345,7 +191,7 @@ def draw_curves(softmax, network):
     left.yaxis.set_major_formatter('{x:g}')
     right.yaxis.set_major_formatter(lambda error, _: f'{100 * error:g} %')
 
-    highest = max(list(network.loss.values())[-100:])  # above the faint line, too
+    highest = max(list(network.loss.values())[len(network.loss) // 2 :])  # of the faint line
     (step, error), (last, last_error) = (
         list(curves.validation_error.items())[-1] for curves in (softmax, network)
     )
@@ -384,15 +230,15 @@ def draw_mistakes(test, probabilities):
     return figure
 
 
-def photograph_tensorboard(log_dir, dark):
+def photograph_tensorboard(log_dir, page):
     """Take a picture of the main graph in a real TensorBoard in a real Chromium."""
     command = [sys.executable, '-m', 'tensorboard.main', '--logdir', log_dir, '--port', '0']
     flags = '--headless --no-sandbox --window-size=1300,1180 --force-device-scale-factor=1.5'
-    query = '?darkMode=true' if dark else ''
+    query = '?darkMode=true' if page == 'dark' else ''
     board = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with tempfile.TemporaryDirectory() as folder, board:
-        page = os.path.join(folder, 'page.png')
-        flags = [*flags.split(), '--virtual-time-budget=20000', '--screenshot=' + page]
+        screenshot = os.path.join(folder, 'screenshot.png')
+        flags = [*flags.split(), '--virtual-time-budget=20000', '--screenshot=' + screenshot]
         try:
             lines = (re.search(r'http://\S+', line) for line in board.stderr)
             address = next(line.group() for line in lines if line)
@@ -401,7 +247,7 @@ def photograph_tensorboard(log_dir, dark):
             subprocess.run(['chromium', *flags, url], check=True, stderr=subprocess.DEVNULL)
         finally:
             board.kill()  # or else `with` waits for it
-        graph = plt.imread(page)[222:1251, 515:1104]  # the main graph
+        graph = plt.imread(screenshot)[222:1251, 515:1104]  # the main graph
     return plt.figure(dpi=200).figimage(graph, resize=True).figure
 
 
