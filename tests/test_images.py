@@ -23,7 +23,7 @@ def test_each_picture_has_a_light_and_a_dark_variant():
 
 
 def test_draws_every_picture_but_the_browsers(tmp_path, monkeypatch):
-    flags = '--data_dir', input_data.SAMPLE_DIR, '--max_steps=101', f'--out={tmp_path}'
+    flags = '--data_dir', input_data.SAMPLE_DIR, '--max_steps=20', f'--out={tmp_path}'
     drawn = sorted(NAMES - {'tensorboard'})
     monkeypatch.setattr(sys, 'argv', [str(SCRIPT), *flags, '--only', *drawn])
     runpy.run_path(str(SCRIPT), run_name='__main__')
