@@ -232,9 +232,10 @@ class DataSet:
         if end > 2 * n and start <= n:
             limit = f'at most {2 * n - start} now'
             raise ValueError(f'batch_size {batch_size} would reach into a third epoch ({limit})')
-        if len(self._order) != len(images):  # somebody has assigned fewer or more images
-            added = np.arange(len(self._order), len(images))
-            self._order = np.append(self._order[self._order < len(images)], added)
+        size = max(n, len(images))
+        if len(self._order) != size:  # somebody has assigned fewer or more images
+            added = np.arange(len(self._order), size)
+            self._order = np.append(self._order[self._order < size], added)
         if start == 0 and self._epochs_completed == 0 and shuffle:
             self._shuffle()
         rows = self._order[start : min(end, n)]
@@ -313,7 +314,8 @@ def _read_idx(f, dimensions):
             # see whether it ends there.
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if str(error) == r"Not a gzipped file (b'\x00\x00')":  # the first bytes of an IDX file
+        f.seek(0)
+        if f.read(4) == expected_magic.to_bytes(4, 'big'):
             raise _wrong(
                 f, 'not compressed. Remove .gz from its name and run gzip on it.'
             ) from None
@@ -384,10 +386,11 @@ def _download_missing(folder, source_url=None):
             f'{files} cannot be downloaded to {folder}:\n{reasons}\n'
             'Check the address or, if you want MNIST, leave source_url out.'
         )
-    bundled = f', or use the bundled digits: {SAMPLE_DIR}' if os.path.isdir(SAMPLE_DIR) else '.'
+    advice = f'Check the network, or put {files} there by hand.'
+    if os.path.isdir(SAMPLE_DIR):
+        advice += f' Or use the bundled digits: {SAMPLE_DIR}'
     raise ConnectionError(
-        f'MNIST is not in {folder} and cannot be downloaded:\n{reasons}\n'
-        f'Check the network, put {files} there by hand{bundled}'
+        f'MNIST is not in {folder} and cannot be downloaded:\n{reasons}\n{advice}'
     )
 
 

@@ -3,10 +3,11 @@
 import os
 import runpy
 import shutil
-import subprocess
 import sys
 
 import numpy as np
+import pytest
+from conftest import ROOT, start
 
 import input_data
 
@@ -21,21 +22,26 @@ def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
         np.testing.assert_array_equal(drawn.labels, bundled.labels)
 
 
-def test_offline_both_scripts_train_on_them_and_the_network_is_better(tmp_path):
-    """In a clone without MNIST, where the proxy does not answer."""
+@pytest.fixture(scope='module')
+def train_offline(tmp_path_factory):
+    """Run a script in a clone without MNIST, where no mirror can be reached."""
+    clone = tmp_path_factory.mktemp('clone')
     for name in ('input_data.py', 'mnist_softmax.py', 'mnist_deep.py'):
-        shutil.copy(os.path.join(os.path.dirname(input_data.__file__), name), str(tmp_path))
-    shutil.copytree(SAMPLE, str(tmp_path / 'MNIST_data' / 'sample'))
-    env = {k: v for k, v in os.environ.items() if k.lower() != 'no_proxy'}
-    env['https_proxy'] = 'http://127.0.0.1:9'
-    options = {'cwd': str(tmp_path), 'env': env, 'capture_output': True, 'text': True}
-    accuracies = []
-    for script in 'mnist_softmax.py', 'mnist_deep.py':
-        result = subprocess.run([sys.executable, script, '--seed=1', '--max_steps=250'], **options)
-        assert f'MNIST is not in {tmp_path / "MNIST_data"} and cannot be ' in result.stderr
-        assert '\nThe bundled digits stand in for it now.\n' in result.stderr
-        accuracy, note = result.stdout.splitlines()[-1].split(' ', 3)[2:]
-        assert note == '(bundled digits, not MNIST)'
-        accuracies.append(float(accuracy))
-    assert 0.85 < accuracies[0] < accuracies[1], accuracies
-    assert os.listdir(str(tmp_path / 'MNIST_data')) == ['sample']
+        shutil.copy(str(ROOT / name), str(clone))
+    shutil.copytree(SAMPLE, str(clone / 'MNIST_data' / 'sample'))
+
+    def train(script, steps):
+        process = start(clone / script, '--seed', 1, '--max_steps', steps, cwd=str(clone))
+        out, err = process.communicate()
+        assert f'MNIST is not in {clone}/MNIST_data and cannot be downloaded:\n' in err
+        assert '\nTraining on the bundled digits instead.\n' in err
+        result = out.splitlines()[-1]
+        assert result.endswith(' (bundled digits, not MNIST)')
+        return float(result.split()[2])
+
+    return train
+
+
+def test_offline_both_scripts_train_on_them_and_the_network_is_better(train_offline):
+    softmax, network = train_offline('mnist_softmax.py', 250), train_offline('mnist_deep.py', 250)
+    assert 0.85 < softmax < network
