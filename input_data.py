@@ -374,24 +374,20 @@ def _download_missing(folder, source_url=None):
         except ConnectionError as error:
             failures.append(f'  {error}')
         except OSError as error:
-            if (
-                error.errno is None
-            ):  # a setting of `requests`, such as a certificate that is missing
+            if error.errno is None:  # from a setting of `requests`, not from the system
                 raise
             problem = f'cannot store MNIST in {folder}: {error.strerror}'
             raise OSError(f'{problem}. Choose another folder.') from None
-    files, reasons = ', '.join(_missing(folder)), '\n'.join(failures)
-    if not known:
-        raise ConnectionError(
-            f'{files} cannot be downloaded to {folder}:\n{reasons}\n'
-            'Check the address or, if you want MNIST, leave source_url out.'
-        )
-    advice = f'Check the network, or put {files} there by hand.'
-    if os.path.isdir(SAMPLE_DIR):
-        advice += f' Or use the bundled digits: {SAMPLE_DIR}'
-    raise ConnectionError(
-        f'MNIST is not in {folder} and cannot be downloaded:\n{reasons}\n{advice}'
-    )
+    files = ', '.join(_missing(folder))
+    if known:
+        problem = f'MNIST is not in {folder} and cannot be downloaded'
+        advice = f'Check the network, or put {files} there by hand.'
+        if os.path.isdir(SAMPLE_DIR):
+            advice += f' Or use the bundled digits: {SAMPLE_DIR}'
+    else:
+        problem = f'{files} cannot be downloaded to {folder}'
+        advice = 'Check the address or, if you want MNIST, leave source_url out.'
+    raise ConnectionError('\n'.join([problem + ':', *failures, advice]))
 
 
 def _download(url, path, size, sha256):
