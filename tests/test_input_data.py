@@ -728,6 +728,10 @@ def add_mirror(monkeypatch, small_files):
         yield add_mirror
 
 
+def read_from_mirrors(folder):
+    return read_small(folder, source_url=None)
+
+
 def assert_holds_only(folder, files):
     assert sorted(os.listdir(folder)) == sorted(files)
     for name, data in files.items():
@@ -812,7 +816,7 @@ def test_if_a_mirror_lies_the_next_one_is_asked(
         monkeypatch.setattr(input_data, 'TIMEOUT', 1)
     liar = add_mirror(lie)
     honest = add_mirror()
-    assert read_small(tmp_path).train.num_examples == 400
+    assert read_from_mirrors(tmp_path).train.num_examples == 400
     assert_holds_only(tmp_path, small_files)
     assert liar.asked == [TRAIN_IMAGES]
     assert honest.asked == NAMES
@@ -825,7 +829,7 @@ def test_if_no_mirror_works_each_one_is_named_with_its_reason(
     mirrors = [add_mirror(lie) for lie in LIES]
     input_data.MIRRORS += (REFUSING,)
     with pytest.raises(ConnectionError) as caught:
-        read_small(tmp_path)
+        read_from_mirrors(tmp_path)
     lines = str(caught.value).splitlines()
     assert lines.pop(0) == f'MNIST is not in {tmp_path} and cannot be downloaded:'
     for mirror, lie in zip(mirrors, LIES):
@@ -861,7 +865,7 @@ def test_a_mirror_that_failed_is_not_asked_again(add_mirror, tmp_path):
     has_one = add_mirror(answer_403_for(TEST_LABELS))
     assert NAMES == [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS]
     with pytest.raises(ConnectionError) as caught:
-        read_small(tmp_path)
+        read_from_mirrors(tmp_path)
     assert has_none.asked == [TRAIN_IMAGES]
     assert has_two.asked == [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES]
     assert has_one.asked == [TEST_IMAGES, TEST_LABELS]
@@ -882,7 +886,7 @@ def reason_403(url):
 def test_files_of_one_mirror_are_kept_when_the_next_goes_on(add_mirror, small_files, tmp_path):
     add_mirror(answer_403_for(TEST_IMAGES))
     rest = add_mirror()
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert rest.asked == [TEST_IMAGES, TEST_LABELS]
     assert_holds_only(tmp_path, small_files)
 
@@ -896,7 +900,7 @@ def test_files_are_stored_compressed_even_if_a_server_declares_an_encoding(
     add_mirror, small_files, tmp_path
 ):
     mirror = add_mirror(send_declared_as_compressed)
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert_holds_only(tmp_path, small_files)
     assert mirror.accepted_encodings == {'identity'}
 
@@ -909,7 +913,7 @@ def test_only_missing_files_are_downloaded(add_mirror, small_files, tmp_path):
     before = {entry.name: entry.stat() for entry in os.scandir(tmp_path)}
     mirror = add_mirror()
     input_data.MNIST_FILES[TEST_LABELS] = len(own_labels), 'of other content'
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert mirror.asked == [TRAIN_LABELS]
     assert_holds_only(tmp_path, there)
     for name, status in before.items():
@@ -926,13 +930,13 @@ def test_a_terminal_shows_a_bar_for_each_file(add_mirror, tmp_path, monkeypatch)
     terminal = Terminal()
     monkeypatch.setattr(sys, 'stderr', terminal)
     add_mirror()
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert re.findall(r'(\S+gz): 100%', terminal.getvalue()) == NAMES
 
 
 def test_without_a_terminal_downloads_print_nothing(add_mirror, tmp_path, capfd):
     add_mirror()
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert capfd.readouterr() == ('', '')
 
 
@@ -944,7 +948,7 @@ def test_mnist_is_not_mixed_into_another_data_set(add_mirror, tmp_path):
     path = tmp_path / TRAIN_IMAGES
     size, size_of_mnist = os.path.getsize(path), input_data.MNIST_FILES[TRAIN_IMAGES][0]
     with pytest.raises(ValueError, match='not downloaded') as caught:
-        read_small(tmp_path)
+        read_from_mirrors(tmp_path)
     assert str(caught.value) == (
         f"{path} is not MNIST's file ({size:,} bytes, not {size_of_mnist:,}), "
         f'so the missing files were not downloaded: {TRAIN_LABELS}, {TEST_IMAGES}, {TEST_LABELS}. '
@@ -963,7 +967,7 @@ def test_a_file_that_appears_during_the_download_is_kept(add_mirror, small_files
         send(handler, body)
 
     add_mirror(answer)
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert_holds_only(tmp_path, {**small_files, TEST_LABELS: own_labels})
 
 
@@ -990,29 +994,39 @@ def test_what_is_checked_is_what_was_stored(add_mirror, small_files, tmp_path):
 
     add_mirror(change_what_was_stored)
     other = add_mirror()
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert other.asked == NAMES
     assert_holds_only(tmp_path, small_files)
 
 
 def test_processes_with_the_same_id_may_share_a_folder(add_mirror, small_files, tmp_path):
     """As those of two containers may do, which both have the ID 1 there."""
-    second_has_asked = threading.Event()
+    first_has_most, second_has_started = threading.Event(), threading.Event()
+    is_first = iter([True, False])
+
+    def send_slowly(handler, pieces):
+        for piece in pieces:
+            handler.wfile.write(piece)
+            time.sleep(0.05)
 
     def answer(handler, body):
         if not handler.path.endswith(TRAIN_IMAGES):
             return send(handler, body)
-        is_second = mirror.asked.count(TRAIN_IMAGES) == 2
-        handler.start(len(body))
-        for i in range(20):
-            if is_second:
-                second_has_asked.set()
-            elif i == 15:
-                second_has_asked.wait()  # one ends when the other has most still to come
-            handler.wfile.write(body[len(body) * i // 20 : len(body) * (i + 1) // 20])
-            time.sleep(0.05)
+        step = len(body) // 20
+        pieces = [body[i : i + step] for i in range(0, len(body), step)]
+        if next(is_first):
+            handler.start(len(body))
+            send_slowly(handler, pieces[:15])
+            first_has_most.set()
+            second_has_started.wait()
+            send_slowly(handler, pieces[15:])  # it ends long before the second one
+        else:
+            first_has_most.wait()
+            handler.start(len(body))
+            second_has_started.set()
+            send_slowly(handler, pieces)
 
-    mirror = add_mirror(answer)
+    add_mirror(answer)
     code = f"""
 import os
 import input_data
@@ -1021,7 +1035,7 @@ os.getpid = lambda: 1
 input_data.TIMEOUT = 60
 input_data.MIRRORS = {input_data.MIRRORS!r}
 input_data.MNIST_FILES = {input_data.MNIST_FILES!r}
-input_data.read_data_sets({str(tmp_path)!r}, validation_size=0)
+input_data.read_data_sets({str(tmp_path)!r}, validation_size=0, source_url=None)
 """
     processes = [
         subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.PIPE)
@@ -1037,7 +1051,7 @@ def test_others_may_read_the_files_as_the_umask_says(add_mirror, tmp_path, umask
     add_mirror()
     umask_before = os.umask(umask)
     try:
-        read_small(tmp_path)
+        read_from_mirrors(tmp_path)
     finally:
         os.umask(umask_before)
     assert {stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(tmp_path)} == {mode}
@@ -1064,7 +1078,7 @@ import input_data
 signal.signal(signal.SIGINT, signal.default_int_handler)  # though the parent may ignore it
 input_data.MIRRORS = {input_data.MIRRORS!r}
 input_data.MNIST_FILES = {input_data.MNIST_FILES!r}
-input_data.read_data_sets({str(tmp_path)!r})
+input_data.read_data_sets({str(tmp_path)!r}, source_url=None)
 """
     process = subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stderr=subprocess.DEVNULL)
     assert process.wait(60) != 0
@@ -1074,7 +1088,7 @@ input_data.read_data_sets({str(tmp_path)!r})
     else:  # nobody can clean up then
         assert len(left) == 2
         assert [each for each in left if each in NAMES] == [TRAIN_IMAGES]
-    read_small(tmp_path)
+    read_from_mirrors(tmp_path)
     assert {name: content(tmp_path, name) for name in NAMES} == small_files
 
 
@@ -1083,7 +1097,7 @@ def test_a_folder_that_cannot_be_written_ends_the_run(add_mirror, tmp_path, monk
     """Only if no mirror answers are the bundled digits used instead."""
     pytest.importorskip('pwd')  # Windows has other permissions
     add_mirror()
-    read_small(tmp_path)  # imports what another user may not be able to read
+    read_from_mirrors(tmp_path)  # imports what another user may not be able to read
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as parent:
         os.chmod(parent, 0o555)
@@ -1267,19 +1281,21 @@ def test_other_folders_are_not_that_of_the_bundled_digits(small_dir):
         assert not input_data.are_bundled_digits(folder)
 
 
-def test_the_home_folder_may_be_written_as_a_tilde(small_dir, monkeypatch):
+def test_the_home_folder_may_be_written_as_a_tilde(add_mirror, small_dir, monkeypatch):
+    mirror = add_mirror()
     home, name = os.path.split(small_dir)
     monkeypatch.setenv('HOME', home)
     path = os.path.join('~', name)
     assert read_small(path).train.num_examples == 400
     assert input_data.mnist_or_bundled_digits(path) == small_dir
+    assert mirror.asked == []
 
 
 def test_a_file_instead_of_a_folder_is_told_before_a_mirror_is_asked(add_mirror, tmp_path):
     mirror = add_mirror()
     path = tmp_path / 'file'
     path.write_bytes(b'mine')
-    for read in (read_small, input_data.mnist_or_bundled_digits):
+    for read in (read_from_mirrors, input_data.mnist_or_bundled_digits):
         with pytest.raises(NotADirectoryError) as caught:
             read(str(path))
         assert str(caught.value) == f'{path} is a file; choose the folder of the four MNIST files'
