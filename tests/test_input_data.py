@@ -841,8 +841,8 @@ def test_if_no_mirror_works_each_one_is_named_with_its_reason(
     assert line.startswith(f'  {REFUSING}{TRAIN_IMAGES}: ')
     assert line.endswith('Connection refused')
     assert lines == [
-        f'Check the network, put {", ".join(NAMES)} there by hand, '
-        f'or use the bundled digits: {input_data.SAMPLE_DIR}'
+        f'Check the network, or put {", ".join(NAMES)} there by hand. '
+        f'Or use the bundled digits: {input_data.SAMPLE_DIR}'
     ]
     assert os.listdir(tmp_path) == []
 
@@ -874,8 +874,8 @@ def test_a_mirror_that_failed_is_not_asked_again(add_mirror, tmp_path):
         + reason_403(has_none.url + TRAIN_IMAGES)
         + reason_403(has_two.url + TEST_IMAGES)
         + reason_403(has_one.url + TEST_LABELS)
-        + f'Check the network, put {TEST_LABELS} there by hand, '
-        f'or use the bundled digits: {input_data.SAMPLE_DIR}'
+        + f'Check the network, or put {TEST_LABELS} there by hand. '
+        f'Or use the bundled digits: {input_data.SAMPLE_DIR}'
     )
 
 
@@ -1216,8 +1216,8 @@ def test_if_no_mirror_works_the_bundled_digits_are_used(add_mirror, tmp_path, mo
     out, err = capsys.readouterr()
     assert out == ''
     assert err == (
-        f'{start}Check the network, put {", ".join(NAMES)} there by hand, '
-        f'or use the bundled digits: {input_data.SAMPLE_DIR}\n'
+        f'{start}Check the network, or put {", ".join(NAMES)} there by hand. '
+        f'Or use the bundled digits: {input_data.SAMPLE_DIR}\n'
         'Training on the bundled digits instead.\n'
     )
     assert os.listdir(tmp_path) == []
