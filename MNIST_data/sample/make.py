@@ -1,6 +1,6 @@
 """Draw a small stand-in for MNIST: 18,000 training and 2,000 test images of handwritten digits.
 
-python MNIST_data/sample/make.py               # draws the files beside this script anew
+python MNIST_data/sample/make.py               # draws the files beside this script again
 python MNIST_data/sample/make.py --out FOLDER
 
 Each digit is a pen that follows a few curves. A writer has a pen, a slant and so on, writes each
@@ -218,7 +218,7 @@ def main():
     out = parser.parse_args().out
     os.makedirs(out, exist_ok=True)
     if os.listdir(out) and not os.path.samefile(out, FOLDER):
-        parser.error(f'argument --out: {out}: expected an empty folder, found files in it')
+        parser.error(f'{out} has files in it already; choose a new folder as --out')
     random = np.random.RandomState(SEED)
     for split, count in SPLITS:
         images, labels = make_split(random, count)
