@@ -120,7 +120,8 @@ def mnist_or_bundled_digits(data_dir=None):
         partly_filled = len(_missing(folder)) < len(MNIST_FILES)
         if data_dir or partly_filled or not os.path.isdir(SAMPLE_DIR):
             raise
-        print(f'{error}\nTraining on the bundled digits instead.', file=sys.stderr)
+        reasons, _advice = str(error).rsplit('\n', 1)
+        print(f'{reasons}\nTraining on the bundled digits instead.', file=sys.stderr)
         return SAMPLE_DIR
     return folder
 
@@ -137,7 +138,7 @@ class DataSet:
       images: all images, [n, 784] or [n, 28, 28, 1], float32 in [0, 1] or uint8.
       labels: their labels: uint8 [n] or, one-hot, float64 [n, 10].
       num_examples: n.
-      epochs_completed: how many epochs the batches so far have gone through.
+      epochs_completed: how often batches have gone past the last example.
 
     `images` and `labels` are never reordered. (The original reorders both at each epoch.)
     Old programs assign to `_images`, `_labels`, `_num_examples`, `_epochs_completed` and
@@ -160,7 +161,7 @@ class DataSet:
           images: array [n, rows, columns, 1], pixels from 0 to 255.
           labels: array [n] or, one-hot, [n, classes].
           fake_data: ignore both; every batch then holds all-white images of class 0.
-          one_hot: only for the labels of `fake_data`: as rows of 10 with a single 1.
+          one_hot: make the labels of `fake_data` rows of 10 with a single 1.
           dtype: float32 rescales the images to [0, 1]; uint8 leaves them as they are.
           reshape, seed: as in `read_data_sets`.
 
@@ -170,7 +171,7 @@ class DataSet:
         """
         self.one_hot = one_hot
         self._fake_data = fake_data
-        # The modulus is the original's.
+        # The original reduces its seed in this way.
         self._random = np.random.RandomState(None if seed is None else seed % (2**31 - 1))
         image_dtype = np.dtype(getattr(dtype, 'as_numpy_dtype', dtype))  # TensorFlow's, or NumPy's
         if image_dtype not in (np.uint8, np.float32):
@@ -183,12 +184,12 @@ class DataSet:
                 images = images.reshape(len(images), images.shape[1] * images.shape[2])
             if rescale and images.flags.writeable:
                 images = images.copy()  # the caller may change theirs before they are rescaled
-        # The images, and whether they are still to be rescaled, which waits until somebody reads
-        # them. Other threads draw batches meanwhile, so the two are one attribute, read once.
+        # The images, and whether they still have to be rescaled, which is put off until somebody
+        # reads them. Threads may draw batches meanwhile, so both are one attribute, read once.
         self._images_and_rescale = images, rescale
         self._labels = labels
         self._num_examples = 10000 if fake_data else len(images)
-        self._order = np.arange(self._num_examples)  # of the images, as the batches go through them
+        self._order = np.arange(self._num_examples)  # in which batches go through the images
         self._index_in_epoch = self._epochs_completed = 0
 
     @property
@@ -229,7 +230,7 @@ class DataSet:
         images, rescale = self._images_and_rescale
         n, start = self._num_examples, self._index_in_epoch
         end = start + batch_size
-        if end > 2 * n and start <= n:
+        if end > 2 * n and start <= n:  # not if somebody has set the position or n
             limit = f'at most {2 * n - start} now'
             raise ValueError(f'batch_size {batch_size} would reach into a third epoch ({limit})')
         size = max(n, len(images))
@@ -246,11 +247,11 @@ class DataSet:
             end -= n
             rows = np.concatenate([rows, self._order[: min(end, n)]])
         self._index_in_epoch = end
-        images = images[rows]
-        return _rescale(images) if rescale else images, self._labels[rows]
+        images = _rescale(images[rows]) if rescale else images[rows]
+        return images, self._labels[rows]
 
     def _shuffle(self):
-        n = self._num_examples  # which may be less than there are
+        n = self._num_examples  # there may be more images
         self._order = np.append(self._random.permutation(self._order[:n]), self._order[n:])
 
 
@@ -271,11 +272,11 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
     """
     labels = _read_idx(f, dimensions=1)
     if not one_hot:
-        return labels.copy()
-    largest = labels.max() if len(labels) else 0
-    if largest >= num_classes:
-        needed = f'one_hot needs num_classes={largest + 1} of extract_labels, not {num_classes}'
-        raise _wrong(f, f'its labels go up to {largest}: {needed}')
+        return labels.copy()  # which may be changed
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    if classes > num_classes:
+        advice = f'for one_hot, call extract_labels with num_classes={classes}'
+        raise _wrong(f, f'its labels go up to {classes - 1}; {advice}')
     return dense_to_one_hot(labels, num_classes)
 
 
@@ -306,7 +307,8 @@ def _read_idx(f, dimensions):
             magic, *shape = np.frombuffer(header, '>u4').tolist()
             if magic != expected_magic:
                 kind = 'images' if dimensions == 3 else 'labels'
-                raise _wrong(f, f'not {kind}: its magic number is {magic}, not {expected_magic}')
+                problem = f'its magic number is {magic}, not {expected_magic}'
+                raise _wrong(f, f'{problem}. Put a file of {kind} under this name.')
             size = int(np.prod(shape, dtype=np.float64))  # which does not overflow
             if size > LARGEST_FILE:
                 raise _wrong(f, f'its header promises {size:,} bytes, more than {LARGEST_FILE:,}')
@@ -374,7 +376,7 @@ def _download_missing(folder, source_url=None):
         except ConnectionError as error:
             failures.append(f'  {error}')
         except OSError as error:
-            if error.errno is None:  # from a setting of `requests`, not from the system
+            if error.errno is None:  # from `requests`, about its settings
                 raise
             problem = f'cannot store MNIST in {folder}: {error.strerror}'
             raise OSError(f'{problem}. Choose another folder.') from None
@@ -419,10 +421,10 @@ def _download(url, path, size, sha256):
                 raise ConnectionError(f'{url}: {os.path.getsize(part):,} bytes, not {size:,}')
             elif hashlib.sha256(f.read()).hexdigest() != sha256:
                 raise ConnectionError(f"{url}: MNIST's size, but not its SHA-256")
-        if not os.path.lexists(path):  # else somebody has put one there in the meantime
+        if not os.path.lexists(path):  # somebody may have put one there meanwhile
             os.replace(part, path)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        # After repeated attempts, `requests` wraps the reason.
+        # `requests` wraps the error that has the reason.
         raise ConnectionError(f'{url}: {getattr(error.args[0], "reason", error.args[0])}') from None
     except ValueError:
         raise ConnectionError(f'{url}: not a gzip-compressed IDX file') from None

@@ -1,6 +1,7 @@
 """A convolutional network on MNIST, trained by Adam for 20,000 steps; about 99.2 %."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -13,12 +14,13 @@ from tqdm import tqdm
 
 import input_data
 
-# TensorFlow reads these while it is imported. oneDNN is faster on CPUs with AVX2.
+# TensorFlow reads these while it is imported. oneDNN is faster, but TensorFlow 2 turns it on by
+# itself only on CPUs with AVX512.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 import tensorflow.compat.v1 as tf
 
-tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings: the tutorial's calls are old
+tf.logging.set_verbosity(tf.logging.ERROR)  # hides deprecation warnings about the tutorial's calls
 
 
 def deepnn(x):
@@ -54,7 +56,7 @@ def deepnn(x):
         W_fc2 = weight_variable([1024, 10])
         b_fc2 = bias_variable([10])
         y_conv = tf.add(tf.matmul(h_fc1_drop, W_fc2), b_fc2, name='logits')
-        tf.nn.softmax(y_conv, name='probabilities')
+        tf.nn.softmax(y_conv, name='probabilities')  # for those who restore the network
     return y_conv, keep_prob
 
 
@@ -95,7 +97,7 @@ def main():
     with tf.name_scope('loss'):
         losses = tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y_conv)
         cross_entropy = tf.reduce_mean(losses, name='cross_entropy')
-    global_step = tf.train.get_or_create_global_step()  # counts the steps; saved with the rest
+    global_step = tf.train.get_or_create_global_step()  # counts the steps
     with tf.name_scope('adam_optimizer'):
         train_step = tf.train.AdamOptimizer(1e-4).minimize(cross_entropy, global_step)
     with tf.name_scope('accuracy'):
@@ -104,15 +106,15 @@ def main():
     with tf.name_scope('summaries'):
         tf.summary.scalar('loss', cross_entropy)
         tf.summary.scalar('training_accuracy', accuracy)
-        (W_conv1,) = tf.trainable_variables('conv1/W')
+        (W_conv1,) = tf.trainable_variables('conv1/W')  # which deepnn does not return
         tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
         summaries = tf.summary.merge_all()
-    # Saved in every checkpoint, so that no run resumes on other data.
+    # A checksum of the data, saved in every checkpoint, so that no run resumes on other data.
     validation_crc = zlib.crc32(mnist.validation.labels, zlib.crc32(mnist.validation.images))
     data_crc = tf.Variable(validation_crc, trainable=False, name='data_crc', dtype=tf.int64)
     log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
     checkpoint = os.path.join(log_dir, 'model.ckpt')
-    saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # the folder may be moved
+    saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # so that it may be moved
     gpus = tf.config.experimental.list_physical_devices('GPU')
     with tf.Session(config=session_config(args.precision, gpus)) as sess:
         sess.run(tf.global_variables_initializer())
@@ -122,7 +124,7 @@ def main():
         print('Training on the GPU.' if gpus else 'Training on the CPU.', file=sys.stderr)
         print(f'To watch it learn: tensorboard --logdir {shlex.quote(log_dir)}', file=sys.stderr)
         writer = tf.summary.FileWriter(log_dir, sess.graph, flush_secs=10)
-        # TensorBoard then drops what a killed run logged after its last checkpoint.
+        # Tells TensorBoard to drop what a killed run logged after its last checkpoint.
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
         try:
             steps = range(start, args.max_steps)
@@ -149,12 +151,12 @@ def main():
             writer.add_summary(tf.Summary(value=[value]), sess.run(global_step))
         except KeyboardInterrupt:
             # A second Ctrl-C must not interrupt the saving.
-            on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             saver.save(sess, checkpoint, global_step)
-            steps, folder = sess.run(global_step), shlex.quote(log_dir)
-            resume = f'use the same flags and --log_dir {folder}'
-            print(f'Stopped after {steps} steps. To resume, {resume}', file=sys.stderr)
-            signal.signal(signal.SIGINT, on_ctrl_c)
+            resume = f'use the same flags and --log_dir {shlex.quote(log_dir)}'
+            stopped = f'Stopped after {sess.run(global_step)} steps. To resume, {resume}'
+            print(stopped, file=sys.stderr)
+            signal.signal(signal.SIGINT, previous_handler)
             sys.exit(130)
         finally:
             writer.close()
@@ -163,14 +165,14 @@ def main():
 def parse_flags():
     parser = argparse.ArgumentParser(description='Train a convolutional network on MNIST.')
     parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
-    steps = 'steps to train, resumed ones included (default: %(default)s)'
-    parser.add_argument('--max_steps', type=int, default=20000, help=steps)
+    max_steps_help = 'steps to train, resumed ones included (default: %(default)s)'
+    parser.add_argument('--max_steps', type=int, default=20000, help=max_steps_help)
     parser.add_argument('--seed', type=int, help='random seed: makes runs repeatable on a CPU')
-    folder = 'folder for checkpoints and TensorBoard (default: a temporary one)'
-    parser.add_argument('--log_dir', type=os.path.expanduser, help=folder)
+    log_dir_help = 'folder for checkpoints and TensorBoard (default: a temporary one)'
+    parser.add_argument('--log_dir', type=os.path.expanduser, help=log_dir_help)
     precisions = ['float32', 'bfloat16']
     parser.add_argument('--precision', choices=precisions, help='bfloat16 is faster on some CPUs')
-    # Pasted into IPython, the script has no flags: those in sys.argv belong to IPython.
+    # Pasted, the script has no __file__, and the flags in sys.argv are not its own.
     args = parser.parse_args(None if '__file__' in globals() else [])
     if args.max_steps < 1:
         parser.error(f'--max_steps must be at least 1, not {args.max_steps}')
@@ -178,14 +180,15 @@ def parse_flags():
         if set('[]*?') & set(args.log_dir):
             parser.error(f'[ ] * ? in {args.log_dir} are wildcards here; choose another --log_dir')
         folder = Path(args.log_dir)
-        try:  # without a trace: the run may still end because of its data
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            new = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-            for path in missing:
-                path.rmdir()
         except OSError:
-            parser.error(f'cannot write to {folder}; choose another --log_dir')
+            parser.error(f'cannot write to {args.log_dir}; choose another --log_dir')
+        for path in new:  # nothing stays behind if the data turns out to be wrong
+            with contextlib.suppress(OSError):  # another run may be using it by now
+                path.rmdir()
     if args.precision == 'bfloat16':
         cpuinfo = Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else ''
         if tf.VERSION.startswith('1.') or '_bf16' not in cpuinfo:
@@ -209,24 +212,26 @@ def session_config(precision, gpus):
 
 def restore(sess, saver, log_dir, data_crc):
     """Restore the newest checkpoint in log_dir; return the steps that it was trained for, or 0."""
-    refusal = f'mnist_deep.py: error: cannot resume from {log_dir}: {{}}. Choose another --log_dir.'
+    expected_crc, problem = sess.run(data_crc), None
     try:
         checkpoint = tf.train.latest_checkpoint(log_dir)
-    except ValueError:  # an empty file "checkpoint"
-        checkpoint = None
-    if not checkpoint:
-        if list(Path(log_dir).glob('model.ckpt-*.index')):
-            sys.exit(refusal.format('its file "checkpoint" is missing or broken'))
-        return 0
-    expected_crc = sess.run(data_crc)
-    try:
-        saver.restore(sess, checkpoint)
+        if checkpoint:
+            saver.restore(sess, checkpoint)
+            if sess.run(data_crc) != expected_crc:
+                problem = 'that run used other data'
+        elif any(Path(log_dir).glob('model.ckpt-*.index')):
+            problem = 'its file "checkpoint" is missing or names no checkpoint that is there'
+    except ValueError:
+        problem = 'its file "checkpoint" is empty'
     except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError):
-        sys.exit(refusal.format('its checkpoint belongs to another network'))
-    if sess.run(data_crc) != expected_crc:
-        sys.exit(refusal.format('that run used other data'))
+        problem = 'its checkpoint belongs to another network'
+    if problem:
+        problem = f'cannot resume from {log_dir}: {problem}. Choose another --log_dir.'
+        sys.exit(f'mnist_deep.py: error: {problem}')
+    if not checkpoint:
+        return 0
     state = tf.train.get_checkpoint_state(log_dir)
-    saver.recover_last_checkpoints(state.all_model_checkpoint_paths)
+    saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # they count among the three
     steps = sess.run(tf.train.get_global_step())
     print(f'Resuming from {checkpoint}, after {steps} steps.', file=sys.stderr)
     return steps
@@ -238,6 +243,7 @@ if __name__ == '__main__':
         try:
             main()
         except SystemExit as end:
-            raise SystemExit(end.code) from None  # IPython 7 chokes on an error raised in `except`
+            # `from None` here and below: IPython 7 prints pages about an error raised in `except`.
+            raise SystemExit(end.code) from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None

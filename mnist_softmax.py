@@ -6,10 +6,10 @@ import sys
 
 import input_data
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow reads this while it is imported
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow reads it while it is imported
 import tensorflow.compat.v1 as tf
 
-tf.logging.set_verbosity(tf.logging.ERROR)  # no deprecation warnings: the tutorial's calls are old
+tf.logging.set_verbosity(tf.logging.ERROR)  # hides deprecation warnings about the tutorial's calls
 
 
 def main():
@@ -23,7 +23,7 @@ def main():
     y_ = tf.placeholder(tf.float32, shape=[None, 10], name='y_')
     W = tf.Variable(tf.zeros([784, 10]))
     b = tf.Variable(tf.zeros([10]))
-    y = tf.matmul(x, W) + b
+    y = tf.matmul(x, W) + b  # logits: the loss applies softmax itself
     cross_entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y))
     train_step = tf.train.GradientDescentOptimizer(0.5).minimize(cross_entropy)
     correct_prediction = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1))
@@ -43,7 +43,7 @@ def parse_flags():
     parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
     parser.add_argument('--max_steps', type=int, default=1000, help='steps (default: %(default)s)')
     parser.add_argument('--seed', type=int, help='random seed: makes runs repeatable on a CPU')
-    # Pasted into IPython, the script has no flags: those in sys.argv belong to IPython.
+    # Pasted, the script has no __file__, and the flags in sys.argv are not its own.
     args = parser.parse_args(None if '__file__' in globals() else [])
     if args.max_steps < 1:
         parser.error(f'--max_steps must be at least 1, not {args.max_steps}')
@@ -56,6 +56,7 @@ if __name__ == '__main__':
         try:
             main()
         except SystemExit as end:
-            raise SystemExit(end.code) from None  # IPython 7 chokes on an error raised in `except`
+            # `from None` here and below: IPython 7 prints pages about an error raised in `except`.
+            raise SystemExit(end.code) from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None

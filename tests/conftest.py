@@ -62,6 +62,7 @@ def write_files(folder, files):
 def start(*args, python=sys.executable, env=(), **options):
     """Start a Python process that cannot reach the network; return it."""
     environment = dict(os.environ, https_proxy=NOBODY_LISTENS, http_proxy=NOBODY_LISTENS)
+    environment.pop('PYTHONUNBUFFERED', None)  # or else output never waits in a buffer
     environment.update(PYTHONPATH=str(ROOT), **dict(env))
     return subprocess.Popen(
         [python, *map(str, args)],
