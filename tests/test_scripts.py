@@ -203,8 +203,7 @@ def test_in_ipython_ctrl_c_is_two_lines(mnist_dir, tmp_path):
     ]
 
 
-@both_scripts
-@pytest.mark.parametrize('way', ['IPython', 'python'])
+@pytest.mark.parametrize(('script', 'way'), [(mnist_softmax, 'IPython'), (mnist_deep, 'python')])
 def test_pasted_as_a_whole_it_has_no_flags(script, way, mnist_dir, tmp_path):
     """Those of the process, here of a notebook's kernel, are not the script's."""
     pasted = Path(script.__file__).read_text()
