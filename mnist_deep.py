@@ -170,8 +170,7 @@ def parse_flags():
     parser.add_argument('--seed', type=int, help='random seed: makes runs repeatable on a CPU')
     log_dir_help = 'folder for checkpoints and TensorBoard (default: a temporary one)'
     parser.add_argument('--log_dir', type=os.path.expanduser, help=log_dir_help)
-    precisions = ['float32', 'bfloat16']
-    parser.add_argument('--precision', choices=precisions, help='bfloat16 is faster on some CPUs')
+    parser.add_argument('--precision', choices=['float32', 'bfloat16'], help='default: float32')
     # Pasted, the script has no __file__, and the flags in sys.argv are not its own.
     args = parser.parse_args(None if '__file__' in globals() else [])
     if args.max_steps < 1:

@@ -159,14 +159,16 @@ def draw_own_digit(log_dir, image):
 
 
 def fit_background(grey):
-    """Return the smooth surface of second order that is closest to the brightness of the paper."""
+    """Return the surface of second order that fits the paper along the edge of the picture."""
     y, x = np.indices(grey.shape) / max(grey.shape)
     terms = np.stack([x**0, x, y, x * x, x * y, y * y], axis=2)
-    paper = np.ones(grey.shape, bool)
-    for _ in range(3):
+    edge = np.ones(grey.shape, bool)
+    edge[8:-8, 8:-8] = False
+    paper = edge
+    for _ in range(6):
         background = terms @ np.linalg.lstsq(terms[paper], grey[paper], rcond=None)[0]
         distance = abs(grey - background)
-        paper = distance <= np.median(distance)
+        paper = edge & (distance <= np.median(distance[edge]))
     return background
 
 

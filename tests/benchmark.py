@@ -288,12 +288,13 @@ def find_libraries(path):
 
 
 def describe_machine():
-    """Name CPU, cores, instructions for bfloat16 and commit, as far as the system tells."""
+    """Name CPU, its vector instructions, cores and commit, as far as the system tells."""
     cpuinfo = subprocess.getoutput('cat /proc/cpuinfo')
     cpu = [*re.findall('model name\t: (.*)', cpuinfo), 'unknown CPU'][0]
-    bfloat16 = ', '.join(sorted(set(re.findall('avx512_bf16|amx_bf16', cpuinfo)))) or 'none'
+    found = re.findall(r'\b(avx2|avx512f|avx512_bf16|amx_bf16)\b', cpuinfo)
+    instructions = ', '.join(sorted(set(found))) or 'no AVX2'
     commit = subprocess.getoutput(f'git -C "{HERE}" describe --always --dirty')
-    return f'{cpu}; {os.cpu_count()} cores; bfloat16: {bfloat16}; commit {commit}'
+    return f'{cpu} ({instructions}); {os.cpu_count()} cores; commit {commit}'
 
 
 if __name__ == '__main__':
