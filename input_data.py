@@ -318,9 +318,7 @@ def _read_idx(f, dimensions):
     except (OSError, EOFError, zlib.error) as error:
         f.seek(0)
         if f.read(4) == expected_magic.to_bytes(4, 'big'):
-            raise _wrong(
-                f, 'not compressed. Remove .gz from its name and run gzip on it.'
-            ) from None
+            raise _wrong(f, 'not compressed; remove .gz from its name and run gzip on it') from None
         raise _wrong(f, f'not an intact gzip file ({error}). {if_mnist}') from None
     if len(data) != size:
         held = 'more' if len(data) > size else f'{len(data):,}'

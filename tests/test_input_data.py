@@ -536,13 +536,13 @@ def test_labels_above_9_need_more_classes_to_be_one_hot(letters_dir):
         pytest.param(
             TRAIN_LABELS,
             struct.pack('>2I', 2049, 600) + bytes(600),
-            'not compressed. Remove .gz from its name and run gzip on it.',
+            'not compressed; remove .gz from its name and run gzip on it',
             id='labels not compressed',
         ),
         pytest.param(
             TRAIN_IMAGES,
             struct.pack('>4I', 2051, 600, 28, 28) + ZEROS,
-            'not compressed. Remove .gz from its name and run gzip on it.',
+            'not compressed; remove .gz from its name and run gzip on it',
             id='images not compressed',
         ),
     ],
