@@ -73,7 +73,14 @@ def in_clone(folder, tmp_path_factory):
 def my_run(folder, in_clone):
     """The network that README has its reader train, for fewer steps; return what it prints."""
     assert TRAIN_MY_RUN == 'python mnist_deep.py --log_dir my_run\n'
-    return in_clone(TRAIN_MY_RUN.strip() + ' --max_steps 400 --seed 1').stdout
+    return in_clone(TRAIN_MY_RUN.strip() + ' --max_steps 300 --seed 1').stdout
+
+
+@pytest.fixture(scope='module')
+def first_run(in_clone):
+    """What the first command prints at its end."""
+    assert INSTALL.endswith(' && python mnist_softmax.py\n')
+    return in_clone('python mnist_softmax.py').stdout
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +110,7 @@ NUMBER = r'\d+(?:\.\d*)?'
 
 
 def without_numbers(line):
-    return re.sub(NUMBER, '', line)
+    return ' '.join(re.sub(NUMBER, '', line).split())
 
 
 @pytest.mark.parametrize(('way', 'steps'), [('IPython', 101), ('python', 1)])
@@ -137,7 +144,7 @@ LONG_RUN = REAL_MNIST and os.environ.get('MNIST_LOG_DIR')  # absolute, of 20,000
 
 @pytest.mark.parametrize(
     ('way', 'least_of_long_run', 'least_on_mnist', 'least_on_bundled_digits'),
-    [('drawn', 99, 85, 80), ('photographed', 95, 80, 70)],
+    [('drawn', 99, 34, 32), ('photographed', 95, 32, 28)],
 )
 def test_own_digits(
     way, least_of_long_run, least_on_mnist, least_on_bundled_digits, folder, my_run, test_set
@@ -145,8 +152,8 @@ def test_own_digits(
     """The first test images, as people might make pictures of them; -s shows how many are read."""
     random, names = np.random.RandomState(1), {}
     exec(READ_DIGIT, names)
-    images = []
-    for i, ink in enumerate(test_set.images[:100, :, :, 0]):
+    count, images = 100 if LONG_RUN else 40, []
+    for i, ink in enumerate(test_set.images[:count, :, :, 0]):
         if way == 'drawn':
             path, pixels = folder / 'digit.png', drawn(ink, i, random)
         else:
@@ -161,8 +168,8 @@ def test_own_digits(
         tf.train.import_meta_graph(checkpoint + '.meta').restore(sess, checkpoint)
         feed_dict = {'x:0': np.concatenate(images), 'keep_prob:0': 1.0}
         digits = sess.run('fc2/probabilities:0', feed_dict).argmax(axis=1)
-    right = digits == test_set.labels[:100]
-    print(f'{right.sum()} of 100 {way} are read')
+    right = digits == test_set.labels[:count]
+    print(f'{right.sum()} of {count} {way} are read')
     least = least_on_mnist if REAL_MNIST else least_on_bundled_digits
     assert right.sum() >= (least_of_long_run if LONG_RUN else least), np.where(~right)
 
@@ -204,16 +211,20 @@ def test_an_empty_picture_is_named(tmp_path):
             names['read_digit'](str(tmp_path / name), sess)
 
 
-def test_the_first_command_prints_what_readme_shows(in_clone):
-    assert INSTALL.endswith(' && python mnist_softmax.py\n')
+def test_the_first_command_prints_what_readme_shows(first_run):
     (shown,) = blocks(README, 'text')
-    printed = in_clone('python mnist_softmax.py').stdout.replace(' (bundled digits, not MNIST)', '')
+    printed = first_run.replace(' (bundled digits, not MNIST)', '')
     assert without_numbers(printed) == without_numbers(shown)
 
 
-def test_my_run_reaches_a_useful_accuracy(my_run):
-    last = my_run.splitlines()[-1]
-    assert float(last.split()[2]) > (0.9 if REAL_MNIST else 0.8), last
+def accuracy_in(printed):
+    """The number in the last line, which ends in a note if it is not of MNIST."""
+    return float(printed.splitlines()[-1].split()[2])
+
+
+def test_the_network_soon_is_better_than_softmax_regression(first_run, my_run):
+    """On MNIST and on the bundled digits."""
+    assert 0.85 < accuracy_in(first_run) < accuracy_in(my_run)
 
 
 def test_tensorboard_finds_what_my_run_logged(my_run, in_clone):

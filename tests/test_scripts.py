@@ -119,20 +119,15 @@ def test_ctrl_c_before_training_ends_without_a_traceback(script, tmp_path):
     assert (process.returncode, out, err) == (130, '', '')
 
 
-def test_importing_keeps_what_the_user_has_set():
+def test_importing_sets_only_what_the_user_has_not_set():
+    """TensorFlow 2 turns oneDNN on by itself only on CPUs with AVX512."""
     code = (
         'import os, mnist_softmax, mnist_deep, tensorflow as tf; '
         'print(os.environ["TF_CPP_MIN_LOG_LEVEL"], os.environ["TF_ENABLE_ONEDNN_OPTS"], '
         'tf.executing_eagerly())'
     )
-    env = {'TF_CPP_MIN_LOG_LEVEL': '1', 'TF_ENABLE_ONEDNN_OPTS': '0'}
-    assert start('-c', code, env=env).communicate()[0] == f'1 0 {not IS_TF1}\n'
-
-
-def test_onednn_is_on_by_default():
-    """TensorFlow 2 turns it on by itself only on CPUs with AVX512."""
-    code = 'import os, mnist_deep; print(os.environ["TF_ENABLE_ONEDNN_OPTS"])'
-    assert start('-c', code).communicate()[0] == '1\n'
+    env = {'TF_CPP_MIN_LOG_LEVEL': '1'}
+    assert start('-c', code, env=env).communicate()[0] == f'1 1 {not IS_TF1}\n'
 
 
 def ipython(code, folder):
@@ -166,41 +161,60 @@ def test_ipython_runs_scripts_again_and_keeps_its_own_graph(mnist_dir, tmp_path,
     assert out.endswith(softmax + deep + deep + softmax + 'True True\nTrue\n'), out
 
 
-def last_lines(printed):
-    """What IPython prints at last: a message, and that it is from an exception."""
-    lines = [line for line in printed.splitlines() if line.strip()]
-    start = next(i for i, line in enumerate(lines) if line.startswith('An exception has occurred'))
-    return lines[start:]
+# The marker lines show in what is printed where each of these begins.
+THAT_FAIL = """
+print('broken data')
+%run {script} --data_dir {broken}
+print('a wrong flag')
+%run {script} --max_steps ten
+print('Ctrl-C')
+import os, signal, input_data
+input_data.DataSet.next_batch = lambda *args: os.kill(os.getpid(), signal.SIGINT)
+%run {script} --data_dir {mnist}
+"""
 
 
-def test_in_ipython_an_error_is_its_message_and_two_lines(tmp_path):
+@pytest.fixture(scope='module')
+def failures_in_ipython(mnist_dir, tmp_path_factory):
+    """What IPython prints on stdout for each of these runs, without empty lines."""
+    folder = tmp_path_factory.mktemp('ipython')
     for name in input_data.MNIST_FILES:
-        (tmp_path / name).write_bytes(b'no data')
-    flags = f'--data_dir {tmp_path}'
-    code = f'%run {mnist_softmax.__file__} {flags}\n%run {mnist_softmax.__file__} --max_steps ten'
-    out, err = ipython(code, tmp_path)
+        (folder / name).write_bytes(b'no data')
+    code = THAT_FAIL.format(script=mnist_softmax.__file__, broken=folder, mnist=mnist_dir)
+    out, err = ipython(code, folder)
     assert 'Traceback' not in out + err
-    assert len(last_lines(out)) == 4, out  # twice "An exception has occurred", and "SystemExit: …"
-    assert f'SystemExit: mnist_softmax.py: error: {tmp_path}/train-images' in out
-    assert "error: argument --max_steps: invalid int value: 'ten'" in out + err
-
-
-def test_in_ipython_ctrl_c_is_two_lines(mnist_dir, tmp_path):
-    code = (
-        'import os, signal, input_data\n'
-        'next_batch = input_data.DataSet.next_batch\n'
-        'def interrupt(*args):\n'
-        '    os.kill(os.getpid(), signal.SIGINT)\n'
-        '    return next_batch(*args)\n\n'
-        'input_data.DataSet.next_batch = interrupt\n'
-        f'%run {mnist_softmax.__file__} --data_dir {mnist_dir}\n'
+    lines = [line for line in out.splitlines() if line.strip()]
+    start = [lines.index(marker) for marker in ('broken data', 'a wrong flag', 'Ctrl-C')]
+    return (
+        folder,
+        lines[start[0] + 1 : start[1]],
+        lines[start[1] + 1 : start[2]],
+        lines[start[2] + 1 :],
     )
-    out, err = ipython(code, tmp_path)
-    assert 'Traceback' not in out + err
-    assert last_lines(out) == [
-        'An exception has occurred, use %tb to see the full traceback.',
-        'SystemExit: 130',
+
+
+ONE_LINE_OF_IPYTHON = 'An exception has occurred, use %tb to see the full traceback.'
+
+
+def test_in_ipython_broken_data_is_its_message(failures_in_ipython):
+    folder, printed, _, _ = failures_in_ipython
+    path = folder / input_data.TRAIN_IMAGES
+    assert printed == [
+        ONE_LINE_OF_IPYTHON,
+        f'SystemExit: mnist_softmax.py: error: {path}: not an intact gzip file (Not a gzipped file '
+        "(b'no')). If it is MNIST's, delete it and run again to download it.",
     ]
+
+
+def test_in_ipython_a_wrong_flag_is_its_message(failures_in_ipython):
+    """Which argparse itself prints on stderr."""
+    _, _, printed, _ = failures_in_ipython
+    assert printed[-2:] == [ONE_LINE_OF_IPYTHON, 'SystemExit: 2']
+
+
+def test_in_ipython_ctrl_c_is_two_lines(failures_in_ipython):
+    *_, printed = failures_in_ipython
+    assert printed == [ONE_LINE_OF_IPYTHON, 'SystemExit: 130']
 
 
 @pytest.mark.parametrize(('script', 'way'), [(mnist_softmax, 'IPython'), (mnist_deep, 'python')])
