@@ -572,13 +572,16 @@ def test_a_pipe_gets_each_line_at_once(mnist_dir, tmp_path):
 
 def test_ctrl_c_writes_the_events_of_a_process_that_goes_on(train, tmp_path, monkeypatch):
     """IPython's, for example, where Ctrl-C works as before afterwards."""
-    previous_handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(input_data.DataSet, 'next_batch', interrupted_after(101))
-    with pytest.raises(SystemExit) as exit:
-        train('--log_dir', tmp_path)
+    handler_of_the_tests = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as exit:
+            train('--log_dir', tmp_path)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler_of_the_tests)  # a background job ignores Ctrl-C
     assert exit.value.code == 130
     assert [event.step for event in events(tmp_path).Scalars('summaries/loss')] == [0, 100]
-    assert signal.getsignal(signal.SIGINT) is previous_handler
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint(mnist_dir, train, tmp_path):
