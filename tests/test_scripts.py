@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,7 @@ def test_ctrl_c_before_training_ends_without_a_traceback(script, tmp_path):
         (tmp_path / name).write_bytes(bytes(input_data.MNIST_FILES[name][0]))
     process = start(script.__file__, '--data_dir', tmp_path)
     with (tmp_path / input_data.TRAIN_IMAGES).open('wb'):  # waits until the script opens it, too
+        time.sleep(1)  # until it waits for data
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, '')
