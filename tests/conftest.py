@@ -135,13 +135,6 @@ def own_dir(small_dir, tmp_path):
     return shutil.copytree(small_dir, str(tmp_path / 'own'))
 
 
-@pytest.fixture(scope='session')
-def tiny_files(tmp_path_factory):
-    """The bytes of the four files for 60 training and 20 test examples, by their names."""
-    folder = write_mnist(tmp_path_factory.mktemp('tiny'), 60, 20)
-    return {name: content(folder, name) for name in input_data.MNIST_FILES}
-
-
 @pytest.fixture
 def run(mnist_dir, monkeypatch, capsys):
     """Run a script's main() in this process; return its stdout and stderr."""
