@@ -13,7 +13,7 @@ if sys.version_info < (3, 8):
 pytest.importorskip('matplotlib')
 import PIL.Image  # which comes with it
 
-SCRIPT = Path(input_data.__file__).parent / 'images' / 'make.py'
+SCRIPT = Path(input_data.__file__).parent / 'docs' / 'images' / 'make.py'
 NAMES = {path.stem.replace('_dark', '') for path in SCRIPT.parent.glob('*.png')}
 
 

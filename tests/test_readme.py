@@ -260,7 +260,7 @@ def test_both_languages_have_the_same_blocks_pictures_and_numbers():
     chinese = (ROOT / 'README.zh-CN.md').read_text(encoding='utf-8')
     for language in 'sh', 'python', 'text', 'diff':
         assert blocks(chinese, language) == blocks(README, language)
-    pictures = re.compile(r'src(?:set)?="(images/[^"]+\.png)"')
+    pictures = re.compile(r'src(?:set)?="(docs/images/[^"]+\.png)"')
     assert pictures.findall(chinese) == pictures.findall(README)
     # The Chinese page has more for its readers, but nothing less.
     assert numbers(README) - numbers(chinese) == Counter()

@@ -37,7 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description='Draw the pictures that README shows.')
     parser.add_argument('--data_dir', default=input_data.DATA_DIR, help='folder of the MNIST files')
     parser.add_argument('--max_steps', type=int, default=20000, help='steps to train the network')
-    parser.add_argument('--out', default=str(ROOT / 'images'), help='for the pictures, and runs/')
+    parser.add_argument('--out', default=os.path.dirname(__file__), help='for the pictures, and runs/')
     parser.add_argument('--only', nargs='+', choices=pictures, help='the pictures to draw')
     args = parser.parse_args()
 
