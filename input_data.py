@@ -110,7 +110,10 @@ def mnist_or_bundled_digits(data_dir=None):
     """Return the folder that the scripts train on, and download the files that are missing there.
 
     The folder is `data_dir`, else `MNIST_data`. If no mirror answers and `MNIST_data` is empty, it
-    is that of the bundled digits, and a message on stderr says so. Raises as `read_data_sets` does.
+    is that of the bundled digits, and a message on stderr says so.
+
+    Returns (folder, caveat); the caveat, for the line that reports the accuracy, is empty unless
+    the folder is that of the bundled digits. Raises as `read_data_sets` does.
     """
     folder = os.path.expanduser(data_dir or DATA_DIR)
     try:
@@ -122,13 +125,9 @@ def mnist_or_bundled_digits(data_dir=None):
             raise
         reasons, _advice = str(error).rsplit('\n', 1)
         print(f'{reasons}\nTraining on the bundled digits instead.', file=sys.stderr)
-        return SAMPLE_DIR
-    return folder
-
-
-def are_bundled_digits(folder):
-    """Tell whether a folder is that of the bundled digits."""
-    return os.path.realpath(folder) == os.path.realpath(SAMPLE_DIR)
+        folder = SAMPLE_DIR
+    are_bundled_digits = os.path.realpath(folder) == os.path.realpath(SAMPLE_DIR)
+    return folder, ' (bundled digits, not MNIST)' if are_bundled_digits else ''
 
 
 class DataSet:

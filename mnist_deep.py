@@ -85,11 +85,10 @@ def max_pool_2x2(x):
 def main():
     args = parse_flags()
     try:
-        data_dir = input_data.mnist_or_bundled_digits(args.data_dir)
+        data_dir, caveat = input_data.mnist_or_bundled_digits(args.data_dir)
         mnist = input_data.read_data_sets(data_dir, one_hot=True, seed=args.seed)
     except (OSError, ValueError) as error:
         sys.exit(f'mnist_deep.py: error: {error}')
-    caveat = ' (bundled digits, not MNIST)' if input_data.are_bundled_digits(data_dir) else ''
     tf.set_random_seed(args.seed)
     x = tf.placeholder(tf.float32, shape=[None, 784], name='x')
     y_ = tf.placeholder(tf.float32, shape=[None, 10], name='y_')

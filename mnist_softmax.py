@@ -15,7 +15,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)  # hides deprecation warnings about t
 def main():
     args = parse_flags()
     try:
-        data_dir = input_data.mnist_or_bundled_digits(args.data_dir)
+        data_dir, caveat = input_data.mnist_or_bundled_digits(args.data_dir)
         mnist = input_data.read_data_sets(data_dir, one_hot=True, seed=args.seed)
     except (OSError, ValueError) as error:
         sys.exit(f'mnist_softmax.py: error: {error}')
@@ -34,7 +34,6 @@ def main():
             batch = mnist.train.next_batch(100)
             train_step.run(feed_dict={x: batch[0], y_: batch[1]})
         test_accuracy = accuracy.eval(feed_dict={x: mnist.test.images, y_: mnist.test.labels})
-    caveat = ' (bundled digits, not MNIST)' if input_data.are_bundled_digits(data_dir) else ''
     print('test accuracy %g%s' % (test_accuracy, caveat))
 
 

@@ -1202,6 +1202,8 @@ def test_the_address_of_one_mirror_means_all_of_them(add_mirror, tmp_path):
 
 # Folders, and the bundled digits.
 
+CAVEAT = ' (bundled digits, not MNIST)'
+
 
 def no_mirror_works(add_mirror, folder):
     """Add a mirror that has nothing; return the start of the error that follows."""
@@ -1212,7 +1214,8 @@ def no_mirror_works(add_mirror, folder):
 def test_if_no_mirror_works_the_bundled_digits_are_used(add_mirror, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(input_data, 'DATA_DIR', str(tmp_path))
     start = no_mirror_works(add_mirror, tmp_path)
-    assert input_data.mnist_or_bundled_digits() == input_data.SAMPLE_DIR
+    folder, caveat = input_data.mnist_or_bundled_digits()
+    assert (folder, caveat) == (input_data.SAMPLE_DIR, CAVEAT)
     out, err = capsys.readouterr()
     assert out == ''
     assert err == f'{start}Training on the bundled digits instead.\n'
@@ -1269,12 +1272,7 @@ def test_the_folder_of_the_bundled_digits_is_known_by_any_path(tmp_path, monkeyp
     link.symlink_to(input_data.SAMPLE_DIR)
     monkeypatch.chdir(input_data.DATA_DIR)
     for folder in (input_data.SAMPLE_DIR, 'sample', str(link)):
-        assert input_data.are_bundled_digits(folder)
-
-
-def test_other_folders_are_not_that_of_the_bundled_digits(small_dir):
-    for folder in (small_dir, input_data.DATA_DIR):
-        assert not input_data.are_bundled_digits(folder)
+        assert input_data.mnist_or_bundled_digits(folder) == (folder, CAVEAT)
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(add_mirror, small_dir, monkeypatch):
@@ -1283,7 +1281,7 @@ def test_the_home_folder_may_be_written_as_a_tilde(add_mirror, small_dir, monkey
     monkeypatch.setenv('HOME', home)
     path = os.path.join('~', name)
     assert read_small(path).train.num_examples == 400
-    assert input_data.mnist_or_bundled_digits(path) == small_dir
+    assert input_data.mnist_or_bundled_digits(path) == (small_dir, '')
     assert mirror.asked == []
 
 
