@@ -1,7 +1,7 @@
 """A convolutional network on MNIST, trained by Adam for 20,000 steps; about 99.2 %."""
 
 import argparse
-import contextlib
+import glob
 import os
 import shlex
 import signal
@@ -15,12 +15,14 @@ from tqdm import tqdm
 import input_data
 
 # TensorFlow reads these while it is imported. oneDNN is faster, but TensorFlow 2 turns it on by
-# itself only on CPUs with AVX512.
+# itself only on CPUs with instructions for neural networks.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 import tensorflow.compat.v1 as tf
 
 tf.logging.set_verbosity(tf.logging.ERROR)  # hides deprecation warnings about the tutorial's calls
+
+BATCH_SIZE = 50
 
 
 def deepnn(x):
@@ -57,6 +59,9 @@ def deepnn(x):
         b_fc2 = bias_variable([10])
         y_conv = tf.add(tf.matmul(h_fc1_drop, W_fc2), b_fc2, name='logits')
         tf.nn.softmax(y_conv, name='probabilities')  # for those who restore the network
+    # For TensorBoard: 5 x 5 x 1 x 32 weights become 32 grey images of 5 x 5 pixels.
+    filters = tf.transpose(W_conv1, [3, 0, 1, 2], name='summaries/transpose')
+    tf.summary.image('summaries/filters', filters, max_outputs=32)
     return y_conv, keep_prob
 
 
@@ -89,6 +94,8 @@ def main():
         mnist = input_data.read_data_sets(data_dir, one_hot=True, seed=args.seed)
     except (OSError, ValueError) as error:
         sys.exit(f'mnist_deep.py: error: {error}')
+
+    # The network, its loss, the training step and the accuracy.
     tf.set_random_seed(args.seed)
     x = tf.placeholder(tf.float32, shape=[None, 784], name='x')
     y_ = tf.placeholder(tf.float32, shape=[None, 10], name='y_')
@@ -102,33 +109,36 @@ def main():
     with tf.name_scope('accuracy'):
         correct_prediction = tf.equal(tf.argmax(y_conv, 1), tf.argmax(y_, 1), 'correct_prediction')
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
-    with tf.name_scope('summaries'):
-        tf.summary.scalar('loss', cross_entropy)
-        tf.summary.scalar('training_accuracy', accuracy)
-        (W_conv1,) = tf.trainable_variables('conv1/W')  # which deepnn does not return
-        tf.summary.image('filters', tf.transpose(W_conv1, [3, 0, 1, 2]), max_outputs=32)
-        summaries = tf.summary.merge_all()
-    # A checksum of the data, saved in every checkpoint, so that no run resumes on other data.
+
+    # What TensorBoard shows, and what a checkpoint holds: all variables. One is a checksum of the
+    # training labels and of the validation set, so that no run resumes on other data.
+    tf.summary.scalar('summaries/loss', cross_entropy)
+    tf.summary.scalar('summaries/training_accuracy', accuracy)
+    summaries = tf.summary.merge_all(name='summaries/merge')
     validation_crc = zlib.crc32(mnist.validation.labels, zlib.crc32(mnist.validation.images))
-    data_crc = tf.Variable(validation_crc, trainable=False, name='data_crc', dtype=tf.int64)
+    crc = zlib.crc32(mnist.train.labels, validation_crc)
+    data_crc = tf.Variable(crc, trainable=False, name='data_crc', dtype=tf.int64)
+    saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # so that log_dir may be moved
+
+    # Train, from the newest checkpoint in log_dir if there is one.
     log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
-    checkpoint = os.path.join(log_dir, 'model.ckpt')
-    saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # so that it may be moved
-    gpus = tf.config.experimental.list_physical_devices('GPU')
-    with tf.Session(config=session_config(args.precision, gpus)) as sess:
+    prefix = os.path.join(log_dir, 'model.ckpt')  # of the checkpoints' names
+    with tf.Session(config=session_config(args.precision)) as sess:
         sess.run(tf.global_variables_initializer())
-        start = restore(sess, saver, log_dir, data_crc)
-        for _ in range(start):  # with --seed: skip the batches already trained on
-            mnist.train.next_batch(50)
-        print('Training on the GPU.' if gpus else 'Training on the CPU.', file=sys.stderr)
+        start = restore(sess, saver, prefix, data_crc)
+        # Drop the batches of the steps already done; with --seed, the next ones then follow.
+        for _ in range(start):
+            mnist.train.next_batch(BATCH_SIZE)
+        print('Training on the GPU.' if has_gpu() else 'Training on the CPU.', file=sys.stderr)
         print(f'To watch it learn: tensorboard --logdir {shlex.quote(log_dir)}', file=sys.stderr)
         writer = tf.summary.FileWriter(log_dir, sess.graph, flush_secs=10)
         # Tells TensorBoard to drop what a killed run logged after its last checkpoint.
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start)
         try:
             steps = range(start, args.max_steps)
+            # disable=None: a bar only on a terminal.
             for i in tqdm(steps, initial=start, total=args.max_steps, disable=None):
-                batch = mnist.train.next_batch(50)
+                batch = mnist.train.next_batch(BATCH_SIZE)
                 if i % 100 == 0:
                     feed_dict = {x: batch[0], y_: batch[1], keep_prob: 1.0}
                     train_accuracy, summary = sess.run([accuracy, summaries], feed_dict=feed_dict)
@@ -137,26 +147,21 @@ def main():
                     sys.stdout.flush()  # so that a pipe also gets each line at once
                 train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
                 if (i + 1) % 1000 == 0:
-                    saver.save(sess, checkpoint, global_step)
-            saver.save(sess, checkpoint, global_step)
-            correct = []  # in slices: all images at once exhaust a small GPU, and slow a CPU
-            for i in range(0, mnist.test.num_examples, 100):
-                images, labels = mnist.test.images[i : i + 100], mnist.test.labels[i : i + 100]
+                    saver.save(sess, prefix, global_step)
+            saver.save(sess, prefix, global_step)
+
+            # Test, in slices: all images at once exhaust a small GPU, and slow a CPU.
+            correct = []
+            for images, labels in slices(mnist.test, 100):
                 feed_dict = {x: images, y_: labels, keep_prob: 1.0}
                 correct.extend(correct_prediction.eval(feed_dict=feed_dict))
             test_accuracy = sum(correct) / len(correct)
             print('test accuracy %g%s' % (test_accuracy, caveat))
+            # Computed in Python, so its summary is made by hand.
             value = tf.Summary.Value(tag='summaries/test_accuracy', simple_value=test_accuracy)
             writer.add_summary(tf.Summary(value=[value]), sess.run(global_step))
         except KeyboardInterrupt:
-            # A second Ctrl-C must not interrupt the saving.
-            previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            saver.save(sess, checkpoint, global_step)
-            resume = f'use the same flags and --log_dir {shlex.quote(log_dir)}'
-            stopped = f'Stopped after {sess.run(global_step)} steps. To resume, {resume}'
-            print(stopped, file=sys.stderr)
-            signal.signal(signal.SIGINT, previous_handler)
-            sys.exit(130)
+            save_and_exit(sess, saver, prefix)
         finally:
             writer.close()
 
@@ -170,78 +175,130 @@ def parse_flags():
     log_dir_help = 'folder for checkpoints and TensorBoard (default: a temporary one)'
     parser.add_argument('--log_dir', type=os.path.expanduser, help=log_dir_help)
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], help='default: float32')
-    # Pasted, the script has no __file__, and the flags in sys.argv are not its own.
-    args = parser.parse_args(None if '__file__' in globals() else [])
+    # Pasted into a notebook or an editor's console, sys.argv holds the flags of its kernel.
+    is_script = os.path.realpath(sys.argv[0]) == os.path.realpath(globals().get('__file__', ''))
+    args = parser.parse_args(sys.argv[1:] if is_script else [])
     if args.max_steps < 1:
         parser.error(f'--max_steps must be at least 1, not {args.max_steps}')
+    if args.precision == 'bfloat16' and (tf.VERSION.startswith('1.') or not cpu_has_bfloat16()):
+        hardware = 'TensorFlow 2 and a CPU with AVX512-BF16 or AMX-BF16'
+        parser.error(f'bfloat16 needs {hardware}; leave --precision out')
     if args.log_dir:
-        if set('[]*?') & set(args.log_dir):
-            parser.error(f'[ ] * ? in {args.log_dir} are wildcards here; choose another --log_dir')
-        folder = Path(args.log_dir)
-        try:
-            new = [path for path in (folder, *folder.parents) if not path.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-        except OSError:
-            parser.error(f'cannot write to {args.log_dir}; choose another --log_dir')
-        for path in new:  # nothing stays behind if the data turns out to be wrong
-            with contextlib.suppress(OSError):  # another run may be using it by now
-                path.rmdir()
-    if args.precision == 'bfloat16':
-        cpuinfo = Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else ''
-        if tf.VERSION.startswith('1.') or '_bf16' not in cpuinfo:
-            hardware = 'TensorFlow 2 and a CPU with AVX512-BF16 or AMX-BF16'
-            parser.error(f'bfloat16 needs {hardware}; leave --precision out')
+        problem = make_folder(args.log_dir)
+        if problem:
+            parser.error(f'{problem}; choose another --log_dir')
     return args
 
 
-def session_config(precision, gpus):
+def make_folder(log_dir):
+    """Make the folder of the run, unless it is there; return what is wrong with it, or None."""
+    wildcards = ['[', ']', '*', '?'] + (['\\'] if os.sep == '/' else [])
+    if any(character in log_dir for character in wildcards):
+        # TensorFlow would look for its checkpoints elsewhere, and delete old ones there.
+        return f'{" ".join(wildcards)} in {log_dir} are wildcards here'
+    if '://' in log_dir:
+        return f'{log_dir} is an address, not a folder'
+    try:
+        log_dir.encode()
+        os.makedirs(log_dir, exist_ok=True)
+    except UnicodeEncodeError:
+        return f'the name {log_dir!r} is not UTF-8, as TensorFlow needs it'
+    except OSError:
+        return f'cannot write to {log_dir}'
+    writable = os.access(log_dir, os.R_OK | os.W_OK | os.X_OK)
+    return None if writable else f'cannot write to {log_dir}'
+
+
+def cpu_has_bfloat16():
+    """Tell whether it has AVX512-BF16 or AMX-BF16, as far as Linux knows."""
+    cpuinfo = Path('/proc/cpuinfo')
+    return cpuinfo.exists() and '_bf16' in cpuinfo.read_text()
+
+
+def has_gpu():
+    """Tell whether TensorFlow has found a GPU, whatever the device is called."""
+    devices = tf.config.experimental.list_physical_devices()
+    return any(device.device_type not in ('CPU', 'XLA_CPU', 'XLA_GPU') for device in devices)
+
+
+def session_config(precision):
     # Don't claim all of the GPU's memory.
     config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
     if precision == 'bfloat16':  # for products and sums; variables and Adam stay float32
         options = config.graph_options.rewrite_options
         options.auto_mixed_precision_onednn_bfloat16 = options.ON
-    if tf.VERSION.startswith('1.') and not gpus:
+    if tf.VERSION.startswith('1.') and not has_gpu():
         # XLA's code for the CPU takes three quarters of the time that TensorFlow 1's own takes.
         xla = '--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit --tf_xla_min_cluster_size=30'
         os.environ.setdefault('TF_XLA_FLAGS', xla)
     return config
 
 
-def restore(sess, saver, log_dir, data_crc):
-    """Restore the newest checkpoint in log_dir; return the steps that it was trained for, or 0."""
-    expected_crc, problem = sess.run(data_crc), None
+def restore(sess, saver, prefix, data_crc):
+    """Restore the newest checkpoint; return the steps that it was trained for, or 0.
+
+    If the folder holds something that cannot be resumed, this ends the run and leaves it as it is.
+    """
+    log_dir = os.path.dirname(prefix)
     try:
         checkpoint = tf.train.latest_checkpoint(log_dir)
-        if checkpoint:
-            saver.restore(sess, checkpoint)
-            if sess.run(data_crc) != expected_crc:
-                problem = 'that run used other data'
-        elif any(Path(log_dir).glob('model.ckpt-*.index')):
-            problem = 'its file "checkpoint" is missing or names no checkpoint that is there'
-    except ValueError:
-        problem = 'its file "checkpoint" is empty'
-    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError):
-        problem = 'its checkpoint belongs to another network'
-    if problem:
-        problem = f'cannot resume from {log_dir}: {problem}. Choose another --log_dir.'
-        sys.exit(f'mnist_deep.py: error: {problem}')
+    except (ValueError, tf.errors.OpError):  # the file "checkpoint" is of something else
+        checkpoint = None
     if not checkpoint:
+        if os.path.lexists(os.path.join(log_dir, 'checkpoint')) or glob.glob(prefix + '-*.index'):
+            refuse(log_dir, 'its file "checkpoint" is missing or names no checkpoint that is there')
         return 0
+
+    shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+    try:
+        if dict(tf.train.list_variables(checkpoint)) != shapes:
+            refuse(log_dir, 'its checkpoint belongs to another network')
+        if tf.train.load_variable(checkpoint, 'data_crc') != sess.run(data_crc):
+            refuse(log_dir, 'that run used other data')
+        saver.restore(sess, checkpoint)
+    except tf.errors.OpError:
+        problem = f'its checkpoint {os.path.basename(checkpoint)} is damaged or cannot be read'
+        older = f'write the name of an older one into the first line of {log_dir}/checkpoint'
+        refuse(log_dir, problem, f'Choose another --log_dir or, to resume from that, {older}.')
+    # Those of earlier runs count among the three that are kept. A copied folder may also list
+    # checkpoints of the folder that it was copied from.
     state = tf.train.get_checkpoint_state(log_dir)
-    saver.recover_last_checkpoints(state.all_model_checkpoint_paths)  # they count among the three
+    own = [path for path in state.all_model_checkpoint_paths if path.startswith(prefix + '-')]
+    saver.recover_last_checkpoints(own)
     steps = sess.run(tf.train.get_global_step())
     print(f'Resuming from {checkpoint}, after {steps} steps.', file=sys.stderr)
     return steps
 
 
+def refuse(log_dir, problem, remedy='Choose another --log_dir.'):
+    sys.exit(f'mnist_deep.py: error: cannot resume from {log_dir}: {problem}. {remedy}')
+
+
+def slices(data, size):
+    """Yield images and labels, `size` at a time."""
+    for start in range(0, data.num_examples, size):
+        yield data.images[start : start + size], data.labels[start : start + size]
+
+
+def save_and_exit(sess, saver, prefix):
+    """Save after Ctrl-C, say how to resume, and end with the status of an interrupted program."""
+    # People press Ctrl-C twice; the second one must not interrupt the saving.
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        steps = sess.run(tf.train.get_global_step())
+        saver.save(sess, prefix, steps)
+    finally:
+        signal.signal(signal.SIGINT, previous_handler)
+    resume = f'use the same flags and --log_dir {shlex.quote(os.path.dirname(prefix))}'
+    print(f'Stopped after {steps} steps. To resume, {resume}', file=sys.stderr)
+    sys.exit(130)
+
+
 if __name__ == '__main__':
-    # Building inside a Graph turns TensorFlow 2's eager mode off, and leaves IPython's graph alone.
+    # Does what README's tf.disable_eager_execution() does, but only inside this block.
     with tf.Graph().as_default():
         try:
             main()
-        except SystemExit as end:
-            # `from None` here and below: IPython 7 prints pages about an error raised in `except`.
-            raise SystemExit(end.code) from None
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
+        except (SystemExit, KeyboardInterrupt) as end:
+            # Without `from None`, IPython 7 also prints the error behind the exit, over pages.
+            raise SystemExit(getattr(end, 'code', 130)) from None

@@ -42,20 +42,19 @@ def parse_flags():
     parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
     parser.add_argument('--max_steps', type=int, default=1000, help='steps (default: %(default)s)')
     parser.add_argument('--seed', type=int, help='random seed: makes runs repeatable on a CPU')
-    # Pasted, the script has no __file__, and the flags in sys.argv are not its own.
-    args = parser.parse_args(None if '__file__' in globals() else [])
+    # Pasted into a notebook or an editor's console, sys.argv holds the flags of its kernel.
+    is_script = os.path.realpath(sys.argv[0]) == os.path.realpath(globals().get('__file__', ''))
+    args = parser.parse_args(sys.argv[1:] if is_script else [])
     if args.max_steps < 1:
         parser.error(f'--max_steps must be at least 1, not {args.max_steps}')
     return args
 
 
 if __name__ == '__main__':
-    # Building inside a Graph turns TensorFlow 2's eager mode off, and leaves IPython's graph alone.
+    # Does what README's tf.disable_eager_execution() does, but only inside this block.
     with tf.Graph().as_default():
         try:
             main()
-        except SystemExit as end:
-            # `from None` here and below: IPython 7 prints pages about an error raised in `except`.
-            raise SystemExit(end.code) from None
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
+        except (SystemExit, KeyboardInterrupt) as end:
+            # Without `from None`, IPython 7 also prints the error behind the exit, over pages.
+            raise SystemExit(getattr(end, 'code', 130)) from None
