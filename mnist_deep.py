@@ -192,17 +192,17 @@ def parse_flags():
 
 def make_folder(log_dir):
     """Make the folder of the run, unless it is there; return what is wrong with it, or None."""
-    wildcards = ['[', ']', '*', '?'] + (['\\'] if os.sep == '/' else [])
-    if any(character in log_dir for character in wildcards):
+    wildcards = '[ ] * ?' if os.sep == '\\' else '[ ] * ? \\'
+    if set(wildcards.split()) & set(log_dir):
         # TensorFlow would look for its checkpoints elsewhere, and delete old ones there.
-        return f'{" ".join(wildcards)} in {log_dir} are wildcards here'
+        return f'{wildcards} in {log_dir} are wildcards here'
     if '://' in log_dir:
         return f'{log_dir} is an address, not a folder'
     try:
         log_dir.encode()
         os.makedirs(log_dir, exist_ok=True)
     except UnicodeEncodeError:
-        return f'the name {log_dir!r} is not UTF-8, as TensorFlow needs it'
+        return f'TensorFlow cannot write to {log_dir!r}, whose name is not UTF-8'
     except OSError:
         return f'cannot write to {log_dir}'
     writable = os.access(log_dir, os.R_OK | os.W_OK | os.X_OK)
@@ -258,10 +258,11 @@ def restore(sess, saver, prefix, data_crc):
         saver.restore(sess, checkpoint)
     except tf.errors.OpError:
         problem = f'its checkpoint {os.path.basename(checkpoint)} is damaged or cannot be read'
-        older = f'write the name of an older one into the first line of {log_dir}/checkpoint'
-        refuse(log_dir, problem, f'Choose another --log_dir or, to resume from that, {older}.')
-    # Those of earlier runs count among the three that are kept. A copied folder may also list
-    # checkpoints of the folder that it was copied from.
+        older = f'put its name into the first line of {os.path.join(log_dir, "checkpoint")}'
+        refuse(log_dir, problem, f'To resume from an older one, {older}.')
+
+    # Keep three checkpoints across runs, not three per run. A folder that was copied may also name
+    # those of the original, which must stay.
     state = tf.train.get_checkpoint_state(log_dir)
     own = [path for path in state.all_model_checkpoint_paths if path.startswith(prefix + '-')]
     saver.recover_last_checkpoints(own)
