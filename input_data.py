@@ -8,7 +8,9 @@ MNIST_data/README.md describes the four files.
 import collections
 import gzip
 import hashlib
+import io
 import os
+import re
 import sys
 import uuid
 import zlib
@@ -17,6 +19,7 @@ import numpy as np
 
 MIRRORS = (
     'https://storage.googleapis.com/cvdf-datasets/mnist/',
+    'https://dataset.bj.bcebos.com/mnist/',  # Baidu's, for mainland China
     'https://ossci-datasets.s3.amazonaws.com/mnist/',
     'https://raw.githubusercontent.com/fgnt/mnist/master/',
 )
@@ -42,8 +45,8 @@ SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
 
 IMAGE_SIZE = 28  # pixels, width and height
 NUM_CLASSES = 10
-LARGEST_FILE = 1 << 30  # bytes, compressed or not: twice as many as EMNIST's largest file has
-TIMEOUT = 5  # seconds to wait for a mirror's next bytes
+LARGEST_FILE = 1 << 30  # bytes, compressed or not; EMNIST's largest file has half as many
+TIMEOUT = 3, 5  # seconds to wait for each address of a server, and for its next bytes
 
 Datasets = collections.namedtuple('Datasets', ['train', 'validation', 'test'])
 
@@ -77,7 +80,8 @@ def read_data_sets(
       `Datasets(train, validation, test)`: 55,000, 5,000 and 10,000 examples of MNIST.
 
     Raises:
-      OSError: a file cannot be read, stored or (then it is a ConnectionError) downloaded.
+      OSError: a file cannot be read or stored.
+      ConnectionError, which is also an OSError: a file cannot be downloaded.
       ValueError: a file or `validation_size` is wrong.
       TypeError: `dtype` is neither float32 nor uint8.
     """
@@ -89,15 +93,15 @@ def read_data_sets(
     images, labels = _read_examples(folder, TRAIN_IMAGES, TRAIN_LABELS, one_hot)
     test_images, test_labels = _read_examples(folder, TEST_IMAGES, TEST_LABELS, one_hot)
     if not 0 <= validation_size <= len(images):
-        problem = f'must be between 0 and {len(images)}, not {validation_size}'
-        raise ValueError(f'{folder}: validation_size {problem}')
+        problem = f'must be between 0 and {len(images)}, the number of training images'
+        raise ValueError(f'{folder}: validation_size is {validation_size}, but {problem}')
     mnist = Datasets(
         train=DataSet(images[validation_size:], labels[validation_size:], **options),
         validation=DataSet(images[:validation_size], labels[:validation_size], **options),
         test=DataSet(test_images, test_labels, **options),
     )
     for data in mnist:
-        data._random = mnist.test._random  # the three sets share it, as in the original
+        data._random = mnist.train._random  # one stream for all three, as in the original
     return mnist
 
 
@@ -112,7 +116,7 @@ def mnist_or_bundled_digits(data_dir=None):
     The folder is `data_dir`, else `MNIST_data`. If no mirror answers and `MNIST_data` is empty, it
     is that of the bundled digits, and a message on stderr says so.
 
-    Returns (folder, caveat); the caveat, for the line that reports the accuracy, is empty unless
+    Returns (folder, caveat). The caveat, for the line that reports the accuracy, is empty unless
     the folder is that of the bundled digits. Raises as `read_data_sets` does.
     """
     folder = os.path.expanduser(data_dir or DATA_DIR)
@@ -120,11 +124,9 @@ def mnist_or_bundled_digits(data_dir=None):
         _download_missing(folder)
     except ConnectionError as error:
         # A partly filled folder is the user's: report it, do not ignore it.
-        partly_filled = len(_missing(folder)) < len(MNIST_FILES)
-        if data_dir or partly_filled or not os.path.isdir(SAMPLE_DIR):
+        if data_dir or _sizes(folder) or not os.path.isdir(SAMPLE_DIR):
             raise
-        reasons, _advice = str(error).rsplit('\n', 1)
-        print(f'{reasons}\nTraining on the bundled digits instead.', file=sys.stderr)
+        print(f'{error}\nThis run trains on the bundled digits.', file=sys.stderr)
         folder = SAMPLE_DIR
     are_bundled_digits = os.path.realpath(folder) == os.path.realpath(SAMPLE_DIR)
     return folder, ' (bundled digits, not MNIST)' if are_bundled_digits else ''
@@ -174,7 +176,7 @@ class DataSet:
         self._random = np.random.RandomState(None if seed is None else seed % (2**31 - 1))
         image_dtype = np.dtype(getattr(dtype, 'as_numpy_dtype', dtype))  # TensorFlow's, or NumPy's
         if image_dtype not in (np.uint8, np.float32):
-            raise TypeError(f'Invalid image dtype {dtype!r}, expected uint8 or float32')
+            raise TypeError(f'dtype must be uint8 or float32, not {dtype!r}')
         rescale = image_dtype == np.float32 and not fake_data
         if not fake_data:
             if len(images) != len(labels):
@@ -183,8 +185,9 @@ class DataSet:
                 images = images.reshape(len(images), images.shape[1] * images.shape[2])
             if rescale and images.flags.writeable:
                 images = images.copy()  # the caller may change theirs before they are rescaled
-        # The images, and whether they still have to be rescaled, which is put off until somebody
-        # reads them. Threads may draw batches meanwhile, so both are one attribute, read once.
+        # Rescaling takes time and four times the memory, so it waits until somebody reads `images`.
+        # The images and whether they still have to be rescaled are one attribute, read once:
+        # another thread may draw batches in that moment.
         self._images_and_rescale = images, rescale
         self._labels = labels
         self._num_examples = 10000 if fake_data else len(images)
@@ -195,7 +198,8 @@ class DataSet:
     def _images(self):
         images, rescale = self._images_and_rescale
         if rescale:
-            images = self._images = _rescale(images)
+            images = _rescale(images)
+            self._images_and_rescale = images, False
         return images
 
     @_images.setter
@@ -229,13 +233,11 @@ class DataSet:
         images, rescale = self._images_and_rescale
         n, start = self._num_examples, self._index_in_epoch
         end = start + batch_size
-        if end > 2 * n and start <= n:  # not if somebody has set the position or n
+        # Old programs may have moved the position beyond n: no error then, as in the original.
+        if end > 2 * n and start <= n:
             limit = f'at most {2 * n - start} now'
             raise ValueError(f'batch_size {batch_size} would reach into a third epoch ({limit})')
-        size = max(n, len(images))
-        if len(self._order) != size:  # somebody has assigned fewer or more images
-            added = np.arange(len(self._order), size)
-            self._order = np.append(self._order[self._order < size], added)
+        self._fit_order(max(n, len(images)))
         if start == 0 and self._epochs_completed == 0 and shuffle:
             self._shuffle()
         rows = self._order[start : min(end, n)]
@@ -248,6 +250,12 @@ class DataSet:
         self._index_in_epoch = end
         images = _rescale(images[rows]) if rescale else images[rows]
         return images, self._labels[rows]
+
+    def _fit_order(self, count):
+        """Let `_order` have as many rows as there are, since old programs assign other images."""
+        if len(self._order) != count:
+            added = np.arange(len(self._order), count)
+            self._order = np.append(self._order[self._order < count], added)
 
     def _shuffle(self):
         n = self._num_examples  # there may be more images
@@ -271,11 +279,14 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
     """
     labels = _read_idx(f, dimensions=1)
     if not one_hot:
-        return labels.copy()  # which may be changed
-    classes = int(labels.max()) + 1 if len(labels) else 0
-    if classes > num_classes:
-        advice = f'for one_hot, call extract_labels with num_classes={classes}'
-        raise _wrong(f, f'its labels go up to {classes - 1}; {advice}')
+        return labels.copy()  # np.frombuffer's array is read-only
+    largest = int(labels.max())
+    if largest >= num_classes:
+        problem = f'its labels go up to {largest}, too many for one_hot and for the scripts'
+        advice = (
+            f'In Python, leave one_hot out, or call extract_labels with num_classes={largest + 1}.'
+        )
+        raise _wrong(f, problem, advice)
     return dense_to_one_hot(labels, num_classes)
 
 
@@ -289,142 +300,186 @@ def _rescale(pixels):
     return np.multiply(pixels, np.float32(1.0 / 255.0), dtype=np.float32)
 
 
-def _wrong(f, problem):
-    """Return an error about an open file, with its name unless it is in memory."""
-    return ValueError(f'{f.name}: {problem}' if hasattr(f, 'name') else problem)
+def _wrong(f, problem, advice):
+    """Return an error about an open file. One in memory has no name, and needs no advice."""
+    return ValueError(f'{f.name}: {problem}. {advice}' if hasattr(f, 'name') else problem)
 
 
 def _read_idx(f, dimensions):
     """Read a gzip-compressed IDX file of bytes into a read-only uint8 array."""
-    if_mnist = "If it is MNIST's, delete it and run again to download it."
+    kind = 'images' if dimensions == 3 else 'labels'
+    another_file = f'Put a file of {kind} under this name.'
+    advice = "If it is MNIST's, delete it and run again to download it."
     expected_magic, header_size = 2048 + dimensions, 4 + 4 * dimensions
     try:
         with gzip.GzipFile(fileobj=f) as stream:
             header = stream.read(header_size)
             if len(header) < header_size:
-                raise _wrong(f, f'it ends within its header. {if_mnist}')
+                raise _wrong(f, 'it ends within its header', advice)
             magic, *shape = np.frombuffer(header, '>u4').tolist()
             if magic != expected_magic:
-                kind = 'images' if dimensions == 3 else 'labels'
-                problem = f'its magic number is {magic}, not {expected_magic}'
-                raise _wrong(f, f'{problem}. Put a file of {kind} under this name.')
+                problem = f'its magic number is {magic}, but that of {kind} is {expected_magic}'
+                raise _wrong(f, problem, another_file)
             size = int(np.prod(shape, dtype=np.float64))  # which does not overflow
+            if size == 0:
+                raise _wrong(f, f'it holds no {kind}', another_file)
             if size > LARGEST_FILE:
-                raise _wrong(f, f'its header promises {size:,} bytes, more than {LARGEST_FILE:,}')
-            # No more than promised, since a small file can fill the memory; and one byte more, to
-            # see whether it ends there.
+                problem = f'its header promises {size:,} bytes, more than {LARGEST_FILE:,}'
+                raise _wrong(f, problem, another_file)
+            # No more than promised, since a small file can fill the memory. One byte more than
+            # promised shows a file that is too long without unpacking all of it.
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        f.seek(0)
-        if f.read(4) == expected_magic.to_bytes(4, 'big'):
-            raise _wrong(f, 'not compressed; remove .gz from its name and run gzip on it') from None
-        raise _wrong(f, f'not an intact gzip file ({error}). {if_mnist}') from None
+        if getattr(error, 'errno', None):  # the disk fails, say: the file may be good
+            if hasattr(f, 'name'):
+                error.filename = f.name
+            raise
+        if f.seekable():
+            f.seek(0)
+            if f.read(4) == expected_magic.to_bytes(4, 'big'):
+                remedy = 'Remove .gz from its name and run gzip on it.'
+                raise _wrong(f, 'not compressed', remedy) from None
+        raise _wrong(f, f'not an intact gzip file ({error})', advice) from None
     if len(data) != size:
         held = 'more' if len(data) > size else f'{len(data):,}'
-        raise _wrong(f, f'its header promises {size:,} bytes, but it holds {held}. {if_mnist}')
+        raise _wrong(f, f'its header promises {size:,} bytes, but it holds {held}', advice)
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _read_examples(folder, images_file, labels_file, one_hot):
-    with open(os.path.join(folder, images_file), 'rb') as f:
-        images = extract_images(f)
-        _, height, width, _ = images.shape
-        if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
-            raise _wrong(f, f'images of {height} x {width} pixels, not {IMAGE_SIZE} x {IMAGE_SIZE}')
-    with open(os.path.join(folder, labels_file), 'rb') as f:
-        labels = extract_labels(f, one_hot)
-        if len(labels) != len(images):
-            problem = f'{len(labels)} labels for {len(images)} images in {images_file}'
-            raise _wrong(f, f'{problem}. Put both files of one data set there.')
+    images_path, labels_path = (os.path.join(folder, name) for name in (images_file, labels_file))
+    try:
+        with open(images_path, 'rb') as f:
+            images = extract_images(f)
+        with open(labels_path, 'rb') as f:
+            labels = extract_labels(f, one_hot)
+    except OSError as error:
+        raise _in_words(error, f'cannot read {error.filename}') from None
+    _, height, width, _ = images.shape
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+        problem = f'images of {height} x {width} pixels, not {IMAGE_SIZE} x {IMAGE_SIZE}'
+        raise ValueError(f'{images_path}: {problem}. Choose another data set.')
+    if len(labels) != len(images):
+        problem = f'{len(labels)} labels for {len(images)} images in {images_file}'
+        raise ValueError(f'{labels_path}: {problem}. Put both files of one data set there.')
     return images, labels
 
 
-def _missing(folder):
-    return [name for name in MNIST_FILES if not os.path.lexists(os.path.join(folder, name))]
+def _in_words(error, problem):
+    """Return an error of the system as a sentence; its class and errno stay."""
+    sentence = type(error)(f'{problem}: {error.strerror}. Correct that, or choose another folder.')
+    sentence.errno = error.errno
+    return sentence
+
+
+def _sizes(folder):
+    """Return {name: size in bytes} for those of the four files that are there."""
+    if '://' in folder:
+        raise ValueError(f'{folder} is not on this machine; copy its four files into a folder here')
+    if os.path.isfile(folder):
+        raise NotADirectoryError(f'{folder} is a file; choose the folder of the four MNIST files')
+    sizes = {}
+    for name in MNIST_FILES:
+        path = os.path.join(folder, name)
+        try:
+            sizes[name] = os.stat(path).st_size
+        except FileNotFoundError as error:
+            if os.path.islink(path):
+                raise _in_words(error, f'cannot follow the link {path}') from None
+        except OSError as error:  # such as a folder that may not be searched
+            raise _in_words(error, f'cannot read {path}') from None
+    return sizes
 
 
 def _download_missing(folder, source_url=None):
     """Download those of the four files that are missing."""
-    missing = _missing(folder)
+    sizes = _sizes(folder)
+    missing = [name for name in MNIST_FILES if name not in sizes]
     if not missing:
         return
-    if os.path.isfile(folder):
-        raise NotADirectoryError(f'{folder} is a file; choose the folder of the four MNIST files')
-    address = (source_url or DEFAULT_SOURCE_URL).rstrip('/') + '/'
-    if address in (DEFAULT_SOURCE_URL, *MIRRORS) or address.endswith('//' + FIRST_ADDRESS):
-        mirrors, known = MIRRORS, MNIST_FILES
+    address = (source_url or '').rstrip('/') + '/'
+    if not source_url or address in MIRRORS or address.endswith('//' + FIRST_ADDRESS):
+        mirrors, known, what, to_check = MIRRORS, MNIST_FILES, 'MNIST', 'the network'
     else:
-        mirrors, known = (address,), {}
-    for name in sorted(known.keys() - missing):
-        path = os.path.join(folder, name)
-        sizes = f'{os.path.getsize(path):,} bytes, not {known[name][0]:,}'
-        if os.path.getsize(path) != known[name][0]:
+        mirrors, known, what, to_check = (address,), {}, 'the data set', 'source_url'
+    for name, (size, _) in known.items():
+        if sizes.get(name, size) != size:
             raise ValueError(
-                f"{path} is not MNIST's file ({sizes}), so the missing files were not downloaded: "
-                f'{", ".join(missing)}. Add those of the same data set, choose another folder or, '
-                'if it is a broken download, delete it.'
+                f"{os.path.join(folder, name)} is not MNIST's file ({sizes[name]:,} bytes, not "
+                f'{size:,}), so the missing files were not downloaded: {", ".join(missing)}. '
+                'Add those of the same data set, choose another folder or, if it is a broken '
+                'download, delete it.'
             )
     failures = []
     for mirror in mirrors:
+        login, at, host = mirror.split('://', 1)[-1].split('/')[0].rpartition('@')
+        print(f'Downloading {what} from {host} …', file=sys.stderr, flush=True)
         try:
-            for name in _missing(folder):
-                _download(mirror + name, os.path.join(folder, name), *known.get(name, (None, None)))
+            while missing:
+                name = missing[0]
+                _download(mirror + name, os.path.join(folder, name), *known.get(name, ()))
+                del missing[0]
             return
         except ConnectionError as error:
-            failures.append(f'  {error}')
+            reason = str(error).replace(login + at, '')  # a password is for nobody's eyes
+            failures.append(f'  {host}: {name}: {reason}')
+            if mirror != mirrors[-1]:  # the last reason is in the error that follows
+                print(f'  {reason}', file=sys.stderr)
         except OSError as error:
-            if error.errno is None:  # from `requests`, about its settings
+            if error.errno is None:  # a wrong setting, such as REQUESTS_CA_BUNDLE
                 raise
-            problem = f'cannot store MNIST in {folder}: {error.strerror}'
-            raise OSError(f'{problem}. Choose another folder.') from None
-    files = ', '.join(_missing(folder))
-    if known:
-        problem = f'MNIST is not in {folder} and cannot be downloaded'
-        advice = f'Check the network, or put {files} there by hand.'
-        if os.path.isdir(SAMPLE_DIR):
-            advice += f' Or use the bundled digits: {SAMPLE_DIR}'
-    else:
-        problem = f'{files} cannot be downloaded to {folder}'
-        advice = 'Check the address or, if you want MNIST, leave source_url out.'
-    raise ConnectionError('\n'.join([problem + ':', *failures, advice]))
+            raise _in_words(error, f'cannot store {what} in {folder}') from None
+    advice = f'Check {to_check}, or put {", ".join(missing)} there by hand.'
+    if known and os.path.isdir(SAMPLE_DIR):
+        advice += f' Or use the bundled digits: {SAMPLE_DIR}'
+    problem = f'{what} is not in {folder} and cannot be downloaded:'
+    raise ConnectionError('\n'.join([problem, *failures, advice]))
 
 
-def _download(url, path, size, sha256):
-    """Download a file; ConnectionError if the download fails or is not the expected file."""
+def _download(url, path, size=None, sha256=None):
+    """Download a file; ConnectionError, with the reason, if the server does not give it."""
     import requests  # imported here: most runs already have their data
     import urllib3
     from tqdm import tqdm
 
     folder, name = os.path.split(path)
     limit = size or LARGEST_FILE
-    # Beside the file, whose name it gets at the end. Unique, since machines may share the folder.
-    part = f'{path}.{uuid.uuid4()}.part'
+    part = f'{path}.{uuid.uuid4()}.part'  # unique: others may download into the same folder
     try:
         headers = {'Accept-Encoding': 'identity'}
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
-            response.raise_for_status()
+            if not response.ok:
+                raise ConnectionError(f'{response.status_code} {response.reason}')
             os.makedirs(folder or os.curdir, exist_ok=True)
+            # None: a bar only on a terminal.
             bar = tqdm(desc=name, total=size, unit='B', unit_scale=True, disable=None)
             with open(part, 'wb') as f, bar:
                 # Not decoded: some servers declare the .gz to be an encoding of its content.
                 for piece in response.raw.stream(1 << 16, decode_content=False):
                     bar.update(f.write(piece))
                     if f.tell() > limit:
-                        raise ConnectionError(f'{url}: more than {limit:,} bytes')
+                        raise ConnectionError(f'more than {limit:,} bytes')
         with open(part, 'rb') as f:  # what is checked is what was stored
-            if not size:
-                _read_idx(f, dimensions=3 if 'idx3' in name else 1)
-            elif os.path.getsize(part) != size:
-                raise ConnectionError(f'{url}: {os.path.getsize(part):,} bytes, not {size:,}')
-            elif hashlib.sha256(f.read()).hexdigest() != sha256:
-                raise ConnectionError(f"{url}: MNIST's size, but not its SHA-256")
+            data = f.read()
+        if not sha256:
+            _read_idx(io.BytesIO(data), dimensions=3 if 'idx3' in name else 1)
+        elif len(data) != size:
+            raise ConnectionError(f'{len(data):,} bytes, not {size:,}')
+        elif hashlib.sha256(data).hexdigest() != sha256:
+            raise ConnectionError("MNIST's size, but not its SHA-256")
         if not os.path.lexists(path):  # somebody may have put one there meanwhile
             os.replace(part, path)
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        # `requests` wraps the error that has the reason.
-        raise ConnectionError(f'{url}: {getattr(error.args[0], "reason", error.args[0])}') from None
-    except ValueError:
-        raise ConnectionError(f'{url}: not a gzip-compressed IDX file') from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        raise ConnectionError(_reason(error)) from None
     finally:
         if os.path.exists(part):
             os.remove(part)
+
+
+def _reason(error):
+    """Say in one line why a server gave nothing; `requests` wraps the error that says it."""
+    inner = getattr(error, 'reason', None) or error.args[0]
+    if isinstance(inner, Exception):
+        return _reason(inner)
+    text = [each for each in error.args if isinstance(each, str)][-1]
+    return re.sub(r'^(<.*>|HTTP\w+\(.*?\)): ', '', text)  # the connection, as Python writes it

@@ -29,7 +29,7 @@ def test_offline_a_clone_without_mnist_trains_on_them(tmp_path):
         tmp_path / 'mnist_softmax.py', '--max_steps', 1, cwd=str(tmp_path)
     ).communicate()
     assert f'MNIST is not in {tmp_path}/MNIST_data and cannot be downloaded:\n' in err
-    assert '\nTraining on the bundled digits instead.\n' in err
+    assert '\nThis run trains on the bundled digits.\n' in err
     last = out.splitlines()[-1]
     assert last.startswith('test accuracy 0.')
     assert last.endswith(' (bundled digits, not MNIST)')
