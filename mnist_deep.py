@@ -241,14 +241,17 @@ def restore(sess, saver, prefix, data_crc):
     """
     log_dir = os.path.dirname(prefix)
     try:
-        checkpoint = tf.train.latest_checkpoint(log_dir)
-    except (ValueError, tf.errors.OpError):  # the file "checkpoint" is of something else
-        checkpoint = None
-    if not checkpoint:
+        state = tf.train.get_checkpoint_state(log_dir)
+        found = state and tf.train.checkpoint_exists(state.model_checkpoint_path)
+    except (ValueError, tf.errors.OpError):  # the file "checkpoint" is empty or of something else
+        found = False
+    if not found:
         if os.path.lexists(os.path.join(log_dir, 'checkpoint')) or glob.glob(prefix + '-*.index'):
-            refuse(log_dir, 'its file "checkpoint" is missing or names no checkpoint that is there')
+            what = 'is missing, unreadable or names no checkpoint that is there'
+            refuse(log_dir, f'its file "checkpoint" {what}')
         return 0
 
+    checkpoint = state.model_checkpoint_path
     shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
     try:
         if dict(tf.train.list_variables(checkpoint)) != shapes:
@@ -263,7 +266,6 @@ def restore(sess, saver, prefix, data_crc):
 
     # Keep three checkpoints across runs, not three per run. A folder that was copied may also name
     # those of the original, which must stay.
-    state = tf.train.get_checkpoint_state(log_dir)
     own = [path for path in state.all_model_checkpoint_paths if path.startswith(prefix + '-')]
     saver.recover_last_checkpoints(own)
     steps = sess.run(tf.train.get_global_step())
