@@ -282,11 +282,9 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
         return labels.copy()  # np.frombuffer's array is read-only
     largest = int(labels.max())
     if largest >= num_classes:
-        problem = f'its labels go up to {largest}, too many for one_hot and for the scripts'
-        advice = (
-            f'In Python, leave one_hot out, or call extract_labels with num_classes={largest + 1}.'
-        )
-        raise _wrong(f, problem, advice)
+        problem = f'its labels go up to {largest}, too many for {num_classes} classes'
+        in_python = f'leave one_hot out or call extract_labels with num_classes={largest + 1}'
+        raise _wrong(f, problem, f'The scripts cannot use them; in Python, {in_python}.')
     return dense_to_one_hot(labels, num_classes)
 
 
