@@ -1,6 +1,8 @@
 """Colours and sizes of README's pictures."""
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
 # Places in the palette: matplotlib looks the colours up when it draws.
 GREY, BLUE, ORANGE, RED, INK = 'C0', 'C1', 'C2', 'C3', 'C4'
@@ -18,3 +20,12 @@ def draw_for(page):
     plt.rcParams.update(dict.fromkeys(texts, GREY))
     plt.rcParams['axes.prop_cycle'] = plt.cycler(color=PALETTES[page])
     plt.rcParams['font.size'] = NORMAL
+
+
+def colour_scale(weights):
+    """Return a scale from red through nothing to blue, which single large weights do not set."""
+    end = np.percentile(abs(weights), 99)
+    red, blue = (np.array(to_rgba(colour)) for colour in (RED, BLUE))
+    clear = np.array([1, 1, 1, 0])
+    colours = [(0, red), (0.5, red * clear), (0.5, blue * clear), (1, blue)]
+    return {'cmap': LinearSegmentedColormap.from_list('', colours), 'vmin': -end, 'vmax': end}

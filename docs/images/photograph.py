@@ -17,8 +17,11 @@ def photograph(ink, size, random):
     (y, x), angle = random.uniform(-0.2, 0.2, 2), np.radians(random.uniform(-8, 8))
     y, x = (down - y) * size[0] / 2 / scale, (right - x) * size[1] / 2 / scale
     turned = y * np.cos(angle) - x * np.sin(angle), x * np.cos(angle) + y * np.sin(angle)
-    ink = interpolate(np.pad(ink, 1, 'constant'), *(np.clip(z + 14.5, 0, 28.9) for z in turned))
-    ink = np.clip((ink - random.uniform(0.35, 0.65)) * scale / 2 + 0.5, 0, 1)[:, :, np.newaxis]
+    ink = np.pad(ink, 1, 'constant')  # far from the digit, its border stands for the paper
+    middle, last = (len(ink) - 1) / 2, len(ink) - 1.1
+    ink = interpolate(ink, *(np.clip(middle + z, 0, last) for z in turned))
+    stroke = random.uniform(0.35, 0.65)  # the ink needed for a stroke: the less, the thicker
+    ink = np.clip((ink - stroke) * scale / 2 + 0.5, 0, 1)[:, :, np.newaxis]
 
     side = random.uniform(0, 2 * np.pi)
     far = (down * np.sin(side) + right * np.cos(side)) / (abs(np.sin(side)) + abs(np.cos(side)))
