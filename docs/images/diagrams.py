@@ -78,18 +78,18 @@ def draw_network(runs):
     figure, axes = canvas(610)
     convolution, pooling = '5 \u00d7 5\nconvolution,\nReLU', '2 \u00d7 2\nmax\npooling'
     dense = 'dense,\nReLU,\ndropout\n(off here)'
-    first_row = (  # their places are in pixels of README
-        Layer('x_image', 'reshape/Reshape', '', '', left=10, width=84, columns=1),
-        Layer('h_conv1', 'conv1/Relu', convolution, 'conv1', left=178, width=112, columns=4),
-        Layer('h_pool1', 'pool1/MaxPool', pooling, '', left=350, width=56, columns=4),
-        Layer('h_conv2', 'conv2/Relu', convolution, 'conv2', left=490, width=168, columns=8),
-        Layer('h_pool2', 'pool2/MaxPool', pooling, '', left=718, width=84, columns=8),
+    first_row = (  # places are in pixels of README
+        Layer('x_image', 'reshape/Reshape', '', '', 10, 84, 1),
+        Layer('h_conv1', 'conv1/Relu', convolution, 'conv1', 178, 112, 4),
+        Layer('h_pool1', 'pool1/MaxPool', pooling, '', 350, 56, 4),
+        Layer('h_conv2', 'conv2/Relu', convolution, 'conv2', 490, 168, 8),
+        Layer('h_pool2', 'pool2/MaxPool', pooling, '', 718, 84, 8),
     )
     second_row = (
-        Layer('h_pool2_flat', 'fc1/Reshape', 'reshape', '', left=244, width=84, columns=56),
-        Layer('h_fc1 = h_fc1_drop', 'fc1/Relu', dense, 'fc1', left=398, width=64, columns=32),
-        Layer('y_conv', 'fc2/logits', 'dense', 'fc2', left=534, width=120, columns=None),
-        Layer('probabilities', 'fc2/probabilities', 'softmax', '', 722, 100, columns=None),
+        Layer('h_pool2_flat', 'fc1/Reshape', 'reshape', '', 244, 84, 56),
+        Layer('h_fc1 = h_fc1_drop', 'fc1/Relu', dense, 'fc1', 398, 64, 32),
+        Layer('y_conv', 'fc2/logits', 'dense', 'fc2', 534, 120, None),
+        Layer('probabilities', 'fc2/probabilities', 'softmax', '', 722, 100, None),
     )
     shapes = dict(tf.train.list_variables(runs.network))
     tensors = [layer.tensor for layer in first_row + second_row]
@@ -180,7 +180,8 @@ def draw_convolution(runs):
     bias = tf.train.load_variable(runs.network, 'conv1/b')[channel]
     products, pixel = (window * weights).sum(), response[row, column]
     assert np.isclose(max(0, products + bias), pixel, atol=1e-5), 'TensorFlow computes otherwise'
-    print(f'convolution:\n{window.round(2)}\n{weights.round(2)}')
+    print(f'convolution: h_conv1[0, {row}, {column}, {channel}]')
+    print(f'{window.round(2)}\n{weights.round(2)}')
     print(f'products {products:.4f}, bias {bias:.4f}, h_conv1 {pixel:.4f}')
 
     figure, axes = canvas(285)

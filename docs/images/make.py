@@ -126,7 +126,7 @@ def draw_dropout(runs):
         print(f'dropout: keep_prob {keep_prob}: errors {ends}; mean {mean[-1]:.4f}')
     axes.set(xlabel='step', ylabel='error on validation images')
     axes.xaxis.set_major_formatter('{x:,.0f}')
-    axes.yaxis.set_major_formatter(lambda error, _: f'{100 * error:g} %')
+    axes.yaxis.set_major_formatter(percent)
     axes.grid(color=GREY, alpha=0.3)
     axes.margins(x=0)
     add_key(figure, 'mean of three runs', 'each run')
@@ -145,7 +145,8 @@ def draw_own_digit(runs):
         found = {'np': np, 'tf': tf, 'path': path, 'sess': sess}
         exec(textwrap.dedent(body), found)  # not as a function, so that its variables stay
     digit, paper, terms = found['image'], found['paper'], found['terms']
-    background = terms @ np.linalg.lstsq(terms[paper], found['grey'][paper], rcond=None)[0]
+    drawing = found['drawing']
+    background = terms @ np.linalg.lstsq(terms[paper], drawing[paper], rcond=None)[0]
     (probabilities,) = fetch(runs.network, ['fc2/probabilities'], digit.reshape(1, 784))
     print(f'own_digit: read as a {probabilities.argmax()} with {probabilities.max():.4f}')
 
@@ -154,7 +155,7 @@ def draw_own_digit(runs):
     )
     show(grid[0], pixels)
     show(grid[1], background)
-    show(grid[2], np.maximum(0, background - found['grey']), vmax=None)
+    show(grid[2], np.maximum(0, background - drawing), vmax=None)
     show(grid[3], digit)
     titles = 'simulated photograph', 'its background, fitted', 'ink: the difference'
     for axes, title in zip(grid, (*titles, '28 \u00d7 28 for the network')):
@@ -192,9 +193,13 @@ def draw_curves(runs):
         axes.yaxis.set_minor_formatter('')
         axes.grid(color=GREY, alpha=0.3)
     panels[0].yaxis.set_major_formatter('{x:g}')
-    panels[1].yaxis.set_major_formatter(lambda error, _: f'{100 * error:g} %')
+    panels[1].yaxis.set_major_formatter(percent)
     add_key(figure, 'validation images', 'training batches, moving average')
     return figure
+
+
+def percent(error, _position):
+    return f'{100 * error:g} %'
 
 
 def label_end(axes, label):
@@ -232,7 +237,8 @@ def draw_mistakes(runs):
     for axes, i in zip(grid, drawn):
         axes.set_title(f'{test.labels[i]} → {answers[i]}', pad=3, color=INK)
         axes.set_xlabel(f'{certainty[i]:.2f}', fontsize=SMALL, labelpad=2)
-    print(f'mistakes: {len(drawn)} of {len(wrong)} drawn')
+    surest = ', '.join(f'{test.labels[i]} as {answers[i]}' for i in drawn[:3])
+    print(f'mistakes: {len(drawn)} of {len(wrong)} drawn, first {surest}')
     return figure
 
 
