@@ -410,8 +410,9 @@ def _download_missing(folder, source_url=None):
             )
     failures = []
     for mirror in mirrors:
+        # Nobody else may see a login, which an address may have: http://user:password@host/
         login, at, host = mirror.split('://', 1)[-1].split('/')[0].rpartition('@')
-        print(f'Downloading {what} from {host} …', file=sys.stderr, flush=True)
+        print(f'Downloading {what} from {host} …', file=sys.stderr)
         try:
             while missing:
                 name = missing[0]
@@ -419,7 +420,7 @@ def _download_missing(folder, source_url=None):
                 del missing[0]
             return
         except ConnectionError as error:
-            reason = str(error).replace(login + at, '')  # a password is for nobody's eyes
+            reason = str(error).replace(login + at, '')
             failures.append(f'  {host}: {name}: {reason}')
             if mirror != mirrors[-1]:  # the last reason is in the error that follows
                 print(f'  {reason}', file=sys.stderr)
@@ -442,7 +443,8 @@ def _download(url, path, size=None, sha256=None):
 
     folder, name = os.path.split(path)
     limit = size or LARGEST_FILE
-    part = f'{path}.{uuid.uuid4()}.part'  # unique: others may download into the same folder
+    # Renamed to path once it is checked. Unique, since others may download into the same folder.
+    part = f'{path}.{uuid.uuid4()}.part'
     try:
         headers = {'Accept-Encoding': 'identity'}
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:

@@ -29,6 +29,8 @@ SPLITS = [('train', 18000), ('t10k', 2000)]
 SIZE = 28
 BOX = 20
 STEPS = 18  # pen positions from one point of a curve to the next
+EDGE_WIDTH = 1.2  # pixels over which a line fades from black to white
+HABITS = 10  # numbers that make a hand: tilt, width, slant, pen, and six that bend x and y
 
 # The shapes that people give each digit, from 0 to 9, with how common each shape is. A shape is
 # the x,y points that the pen passes, y downward: "/" makes the point before it a corner, and "|"
@@ -132,7 +134,8 @@ def pen_positions(points, runs):
 
 def margins(boxes, axis):
     """Return the pixels to leave before each box to centre its mass along an axis."""
-    mass = boxes.sum(axis=3 - axis, dtype=np.int64)
+    other_axis = 3 - axis  # boxes are [box, y, x]
+    mass = boxes.sum(axis=other_axis, dtype=np.int64)
     centre = (mass * np.arange(1, BOX + 1)).sum(axis=1) // mass.sum(axis=1)
     return np.clip(SIZE // 2 - centre, 0, SIZE - BOX)
 
@@ -150,7 +153,8 @@ def draw(x, y, radius):
         dy = (pen_y[:, np.newaxis] - pixel)[:, :, np.newaxis]
         distance = np.sqrt(dx * dx + dy * dy) - pen_radius[:, np.newaxis, np.newaxis]
         np.minimum(edge, distance, out=edge)
-    boxes = np.floor(255 * np.clip(0.5 - edge / 1.2, 0, 1) + 0.5).astype(np.uint8)
+    ink = np.clip(0.5 - edge / EDGE_WIDTH, 0, 1)
+    boxes = np.floor(255 * ink + 0.5).astype(np.uint8)
 
     images = np.zeros((len(boxes), SIZE, SIZE), np.uint8)
     for image, box, top, left in zip(images, boxes, margins(boxes, 1), margins(boxes, 2)):
@@ -189,7 +193,7 @@ def write_digits(random, shape, hands):
 def make_split(random, count):
     """Return the images and the labels of a split, by writers of its own."""
     writers = count // len(SHAPES)
-    hands = noise(random, writers, 10)
+    hands = noise(random, writers, HABITS)
     images = []
     for shapes in SHAPES:
         common = np.cumsum([weight for weight, _ in shapes])
