@@ -1,4 +1,11 @@
-"""What the tests share: small data sets, scripts run in this process or in one of their own."""
+"""What the tests share: small data sets, scripts run in this process or in one of their own.
+
+Environment variables that let more be tested:
+
+MNIST_DATA_DIR: a folder with MNIST; without it, the tests use small data sets only.
+MNIST_LOG_DIR: a folder of `mnist_deep.py`'s 20,000 steps on MNIST, to read drawn digits with.
+OTHER_PYTHON: a Python with the other TensorFlow, to exchange checkpoints with.
+"""
 
 import gzip
 import os
@@ -59,7 +66,7 @@ def write_files(folder, files):
             f.write(data)
 
 
-def start(*args, python=sys.executable, env=(), **options):
+def start_python(*args, python=sys.executable, env=(), **options):
     """Start a Python process that cannot reach the network; return it."""
     environment = dict(os.environ, https_proxy=NOBODY_LISTENS, http_proxy=NOBODY_LISTENS)
     environment.pop('PYTHONUNBUFFERED', None)  # or else output never waits in a buffer

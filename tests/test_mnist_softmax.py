@@ -27,7 +27,8 @@ def test_one_step_against_numpy(mnist_dir, monkeypatch):
     _, probabilities = predict(images, W, b)
     gradient = (probabilities - labels) / len(images)
 
-    monkeypatch.setattr(sys, 'argv', ['', '--data_dir', mnist_dir, '--max_steps', '1'])
+    argv = [mnist_softmax.__file__, '--data_dir', mnist_dir, '--max_steps', '1']
+    monkeypatch.setattr(sys, 'argv', argv)
     with tf.Graph().as_default(), tf.Session() as sess:
         mnist_softmax.main()  # leaves its graph behind
         sess.run(tf.global_variables_initializer())

@@ -6,13 +6,15 @@ import shutil
 import sys
 
 import numpy as np
-from conftest import ROOT, start
+import pytest
+from conftest import ROOT, start_python
 
 import input_data
 
 SAMPLE = input_data.SAMPLE_DIR
 
 
+@pytest.mark.upkeep
 def test_the_script_draws_them_pixel_for_pixel(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['make.py', '--out', str(tmp_path)])
     runpy.run_path(os.path.join(SAMPLE, 'make.py'), run_name='__main__')
@@ -25,9 +27,9 @@ def test_offline_a_clone_without_mnist_trains_on_them(tmp_path):
     for name in ('input_data.py', 'mnist_softmax.py'):
         shutil.copy(str(ROOT / name), str(tmp_path))
     shutil.copytree(SAMPLE, str(tmp_path / 'MNIST_data' / 'sample'))
-    out, err = start(
-        tmp_path / 'mnist_softmax.py', '--max_steps', 1, cwd=str(tmp_path)
-    ).communicate()
+    copied_script = tmp_path / 'mnist_softmax.py'
+    process = start_python(copied_script, '--max_steps', 1, cwd=str(tmp_path))
+    out, err = process.communicate()
     assert f'MNIST is not in {tmp_path}/MNIST_data and cannot be downloaded:\n' in err
     assert '\nThis run trains on the bundled digits.\n' in err
     last = out.splitlines()[-1]
