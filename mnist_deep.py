@@ -8,14 +8,13 @@ import signal
 import sys
 import tempfile
 import zlib
-from pathlib import Path
 
 from tqdm import tqdm
 
 import input_data
 
-# TensorFlow reads these while it is imported. oneDNN is faster, but TensorFlow 2 turns it on by
-# itself only on CPUs with instructions for neural networks.
+# Set before the import: no log, and oneDNN, which is faster. TensorFlow 2 turns oneDNN on by itself
+# only on CPUs with instructions for neural networks.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 import tensorflow.compat.v1 as tf
@@ -23,6 +22,7 @@ import tensorflow.compat.v1 as tf
 tf.logging.set_verbosity(tf.logging.ERROR)  # hides deprecation warnings about the tutorial's calls
 
 BATCH_SIZE = 50
+CHECKPOINT = 'model.ckpt'  # how the names of a checkpoint's files begin
 
 
 def deepnn(x):
@@ -58,7 +58,7 @@ def deepnn(x):
         W_fc2 = weight_variable([1024, 10])
         b_fc2 = bias_variable([10])
         y_conv = tf.add(tf.matmul(h_fc1_drop, W_fc2), b_fc2, name='logits')
-        tf.nn.softmax(y_conv, name='probabilities')  # for those who restore the network
+        tf.nn.softmax(y_conv, name='probabilities')  # for programs that load the network
     # For TensorBoard: 5 x 5 x 1 x 32 weights become 32 grey images of 5 x 5 pixels.
     filters = tf.transpose(W_conv1, [3, 0, 1, 2], name='summaries/transpose')
     tf.summary.image('summaries/filters', filters, max_outputs=32)
@@ -103,18 +103,22 @@ def main():
     with tf.name_scope('loss'):
         losses = tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y_conv)
         cross_entropy = tf.reduce_mean(losses, name='cross_entropy')
-    global_step = tf.train.get_or_create_global_step()  # counts the steps
+    global_step = tf.train.get_or_create_global_step()
     with tf.name_scope('adam_optimizer'):
         train_step = tf.train.AdamOptimizer(1e-4).minimize(cross_entropy, global_step)
     with tf.name_scope('accuracy'):
-        correct_prediction = tf.equal(tf.argmax(y_conv, 1), tf.argmax(y_, 1), 'correct_prediction')
+        correct_prediction = tf.equal(
+            tf.argmax(y_conv, 1), tf.argmax(y_, 1), name='correct_prediction'
+        )
         accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32), name='accuracy')
 
-    # What TensorBoard shows, and what a checkpoint holds: all variables. One is a checksum of the
-    # training labels and of the validation set, so that no run resumes on other data.
+    # What TensorBoard shows, besides the filters in deepnn.
     tf.summary.scalar('summaries/loss', cross_entropy)
     tf.summary.scalar('summaries/training_accuracy', accuracy)
     summaries = tf.summary.merge_all(name='summaries/merge')
+
+    # A checkpoint holds all variables. One is a checksum, so that no run resumes on other data. It
+    # leaves the training images out: they are large, and other data has other labels, too.
     validation_crc = zlib.crc32(mnist.validation.labels, zlib.crc32(mnist.validation.images))
     crc = zlib.crc32(mnist.train.labels, validation_crc)
     data_crc = tf.Variable(crc, trainable=False, name='data_crc', dtype=tf.int64)
@@ -122,11 +126,11 @@ def main():
 
     # Train, from the newest checkpoint in log_dir if there is one.
     log_dir = args.log_dir or tempfile.mkdtemp(prefix='mnist_deep_')
-    prefix = os.path.join(log_dir, 'model.ckpt')  # of the checkpoints' names
+    checkpoint = os.path.join(log_dir, CHECKPOINT)
     with tf.Session(config=session_config(args.precision)) as sess:
         sess.run(tf.global_variables_initializer())
-        start = restore(sess, saver, prefix, data_crc)
-        # Drop the batches of the steps already done; with --seed, the next ones then follow.
+        start = restore(sess, saver, log_dir, data_crc)
+        # Skip the batches that were trained on: with --seed, those come next that would have come.
         for _ in range(start):
             mnist.train.next_batch(BATCH_SIZE)
         print('Training on the GPU.' if has_gpu() else 'Training on the CPU.', file=sys.stderr)
@@ -147,8 +151,8 @@ def main():
                     sys.stdout.flush()  # so that a pipe also gets each line at once
                 train_step.run(feed_dict={x: batch[0], y_: batch[1], keep_prob: 0.5})
                 if (i + 1) % 1000 == 0:
-                    saver.save(sess, prefix, global_step)
-            saver.save(sess, prefix, global_step)
+                    saver.save(sess, checkpoint, global_step)
+            saver.save(sess, checkpoint, global_step)
 
             # Test, in slices: all images at once exhaust a small GPU, and slow a CPU.
             correct = []
@@ -161,7 +165,7 @@ def main():
             value = tf.Summary.Value(tag='summaries/test_accuracy', simple_value=test_accuracy)
             writer.add_summary(tf.Summary(value=[value]), sess.run(global_step))
         except KeyboardInterrupt:
-            save_and_exit(sess, saver, prefix)
+            save_and_exit(sess, saver, log_dir)
         finally:
             writer.close()
 
@@ -175,13 +179,14 @@ def parse_flags():
     log_dir_help = 'folder for checkpoints and TensorBoard (default: a temporary one)'
     parser.add_argument('--log_dir', type=os.path.expanduser, help=log_dir_help)
     parser.add_argument('--precision', choices=['float32', 'bfloat16'], help='default: float32')
-    # Pasted into a notebook or an editor's console, sys.argv holds the flags of its kernel.
+    # A script that is pasted into a notebook or an editor's console finds its kernel's flags in
+    # sys.argv, not its own.
     is_script = os.path.realpath(sys.argv[0]) == os.path.realpath(globals().get('__file__', ''))
     args = parser.parse_args(sys.argv[1:] if is_script else [])
     if args.max_steps < 1:
         parser.error(f'--max_steps must be at least 1, not {args.max_steps}')
     if args.precision == 'bfloat16' and (tf.VERSION.startswith('1.') or not cpu_has_bfloat16()):
-        hardware = 'TensorFlow 2 and a CPU with AVX512-BF16 or AMX-BF16'
+        hardware = 'TensorFlow 2, Linux and a CPU with AVX512-BF16 or AMX-BF16'
         parser.error(f'bfloat16 needs {hardware}; leave --precision out')
     if args.log_dir:
         problem = make_folder(args.log_dir)
@@ -210,21 +215,25 @@ def make_folder(log_dir):
 
 
 def cpu_has_bfloat16():
-    """Tell whether it has AVX512-BF16 or AMX-BF16, as far as Linux knows."""
-    cpuinfo = Path('/proc/cpuinfo')
-    return cpuinfo.exists() and '_bf16' in cpuinfo.read_text()
+    """Tell whether the CPU has AVX512-BF16 or AMX-BF16. Only Linux tells, so False elsewhere."""
+    if not os.path.exists('/proc/cpuinfo'):
+        return False
+    with open('/proc/cpuinfo') as f:
+        return '_bf16' in f.read()
 
 
 def has_gpu():
-    """Tell whether TensorFlow has found a GPU, whatever the device is called."""
-    devices = tf.config.experimental.list_physical_devices()
-    return any(device.device_type not in ('CPU', 'XLA_CPU', 'XLA_GPU') for device in devices)
+    """Tell whether TensorFlow has found a GPU."""
+    # tensorflow-directml calls it DML. XLA's devices, in TensorFlow 1, are none of their own.
+    types = {device.device_type for device in tf.config.experimental.list_physical_devices()}
+    return bool(types - {'CPU', 'XLA_CPU', 'XLA_GPU'})
 
 
 def session_config(precision):
+    """Return the session's settings. On TensorFlow 1 without a GPU, also turn XLA on."""
     # Don't claim all of the GPU's memory.
     config = tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
-    if precision == 'bfloat16':  # for products and sums; variables and Adam stay float32
+    if precision == 'bfloat16':  # in matmul and conv2d; variables and Adam stay float32
         options = config.graph_options.rewrite_options
         options.auto_mixed_precision_onednn_bfloat16 = options.ON
     if tf.VERSION.startswith('1.') and not has_gpu():
@@ -234,39 +243,40 @@ def session_config(precision):
     return config
 
 
-def restore(sess, saver, prefix, data_crc):
-    """Restore the newest checkpoint; return the steps that it was trained for, or 0.
+def restore(sess, saver, log_dir, data_crc):
+    """Restore the newest checkpoint; return its number of steps, or 0 if there is no checkpoint.
 
-    If the folder holds something that cannot be resumed, this ends the run and leaves it as it is.
+    If log_dir holds something that cannot be resumed, leave it as it is and end the run.
     """
-    log_dir = os.path.dirname(prefix)
+    prefix = os.path.join(log_dir, CHECKPOINT + '-')
     try:
         state = tf.train.get_checkpoint_state(log_dir)
         found = state and tf.train.checkpoint_exists(state.model_checkpoint_path)
     except (ValueError, tf.errors.OpError):  # the file "checkpoint" is empty or of something else
         found = False
     if not found:
-        if os.path.lexists(os.path.join(log_dir, 'checkpoint')) or glob.glob(prefix + '-*.index'):
-            what = 'is missing, unreadable or names no checkpoint that is there'
-            refuse(log_dir, f'its file "checkpoint" {what}')
+        if os.path.lexists(os.path.join(log_dir, 'checkpoint')) or glob.glob(prefix + '*.index'):
+            problem = 'is missing or damaged, or names a missing checkpoint'
+            refuse(log_dir, f'its file "checkpoint" {problem}')
         return 0
 
     checkpoint = state.model_checkpoint_path
     shapes = {variable.op.name: variable.shape.as_list() for variable in tf.global_variables()}
+    crc = sess.run(data_crc)
     try:
         if dict(tf.train.list_variables(checkpoint)) != shapes:
             refuse(log_dir, 'its checkpoint belongs to another network')
-        if tf.train.load_variable(checkpoint, 'data_crc') != sess.run(data_crc):
-            refuse(log_dir, 'that run used other data')
         saver.restore(sess, checkpoint)
     except tf.errors.OpError:
         problem = f'its checkpoint {os.path.basename(checkpoint)} is damaged or cannot be read'
-        older = f'put its name into the first line of {os.path.join(log_dir, "checkpoint")}'
+        older = f'write its name into the first line of {os.path.join(log_dir, "checkpoint")}'
         refuse(log_dir, problem, f'To resume from an older one, {older}.')
+    if sess.run(data_crc) != crc:
+        refuse(log_dir, 'that run used other data')
 
-    # Keep three checkpoints across runs, not three per run. A folder that was copied may also name
-    # those of the original, which must stay.
-    own = [path for path in state.all_model_checkpoint_paths if path.startswith(prefix + '-')]
+    # Keep three checkpoints across runs, not three per run. A copied folder may name checkpoints of
+    # the original; those must stay.
+    own = [path for path in state.all_model_checkpoint_paths if path.startswith(prefix)]
     saver.recover_last_checkpoints(own)
     steps = sess.run(tf.train.get_global_step())
     print(f'Resuming from {checkpoint}, after {steps} steps.', file=sys.stderr)
@@ -283,16 +293,16 @@ def slices(data, size):
         yield data.images[start : start + size], data.labels[start : start + size]
 
 
-def save_and_exit(sess, saver, prefix):
+def save_and_exit(sess, saver, log_dir):
     """Save after Ctrl-C, say how to resume, and end with the status of an interrupted program."""
     # People press Ctrl-C twice; the second one must not interrupt the saving.
     previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         steps = sess.run(tf.train.get_global_step())
-        saver.save(sess, prefix, steps)
+        saver.save(sess, os.path.join(log_dir, CHECKPOINT), steps)
     finally:
         signal.signal(signal.SIGINT, previous_handler)
-    resume = f'use the same flags and --log_dir {shlex.quote(os.path.dirname(prefix))}'
+    resume = f'use the same flags and --log_dir {shlex.quote(log_dir)}'
     print(f'Stopped after {steps} steps. To resume, {resume}', file=sys.stderr)
     sys.exit(130)
 
@@ -304,4 +314,4 @@ if __name__ == '__main__':
             main()
         except (SystemExit, KeyboardInterrupt) as end:
             # Without `from None`, IPython 7 also prints the error behind the exit, over pages.
-            raise SystemExit(getattr(end, 'code', 130)) from None
+            raise SystemExit(getattr(end, 'code', 130)) from None  # 130 after Ctrl-C

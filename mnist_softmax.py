@@ -6,7 +6,7 @@ import sys
 
 import input_data
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # TensorFlow reads it while it is imported
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # no log; set before the import
 import tensorflow.compat.v1 as tf
 
 tf.logging.set_verbosity(tf.logging.ERROR)  # hides deprecation warnings about the tutorial's calls
@@ -42,7 +42,8 @@ def parse_flags():
     parser.add_argument('--data_dir', help='folder of MNIST (default: MNIST_data beside this file)')
     parser.add_argument('--max_steps', type=int, default=1000, help='steps (default: %(default)s)')
     parser.add_argument('--seed', type=int, help='random seed: makes runs repeatable on a CPU')
-    # Pasted into a notebook or an editor's console, sys.argv holds the flags of its kernel.
+    # A script that is pasted into a notebook or an editor's console finds its kernel's flags in
+    # sys.argv, not its own.
     is_script = os.path.realpath(sys.argv[0]) == os.path.realpath(globals().get('__file__', ''))
     args = parser.parse_args(sys.argv[1:] if is_script else [])
     if args.max_steps < 1:
@@ -57,4 +58,4 @@ if __name__ == '__main__':
             main()
         except (SystemExit, KeyboardInterrupt) as end:
             # Without `from None`, IPython 7 also prints the error behind the exit, over pages.
-            raise SystemExit(getattr(end, 'code', 130)) from None
+            raise SystemExit(getattr(end, 'code', 130)) from None  # 130 after Ctrl-C
