@@ -175,7 +175,7 @@ LONG_RUN = REAL_MNIST and os.environ.get('MNIST_LOG_DIR')  # absolute, of 20,000
 
 @pytest.mark.parametrize(
     ('way', 'least_of_long_run', 'least_on_mnist', 'least_on_bundled_digits'),
-    [('drawn', 99, 34, 32), ('photographed', 95, 32, 28)],
+    [('drawn', 99, 17, 16), ('photographed', 95, 16, 14)],
 )
 def test_own_digits(
     way, least_of_long_run, least_on_mnist, least_on_bundled_digits, folder, my_run, unseen
