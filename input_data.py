@@ -372,10 +372,6 @@ def _in_words(error, problem):
 
 def _sizes(folder):
     """Return {name: size in bytes} for those of the four files that are there."""
-    if '://' in folder:
-        raise ValueError(f'{folder} is not on this machine; copy its four files into a folder here')
-    if os.path.isfile(folder):
-        raise NotADirectoryError(f'{folder} is a file; choose the folder of the four MNIST files')
     sizes = {}
     for name in MNIST_FILES:
         path = os.path.join(folder, name)
@@ -391,6 +387,10 @@ def _sizes(folder):
 
 def _download_missing(folder, source_url=None):
     """Download those of the four files that are missing."""
+    if '://' in folder:
+        raise ValueError(f'{folder} is not on this machine; copy its four files into a folder here')
+    if os.path.isfile(folder):
+        raise NotADirectoryError(f'{folder} is a file; choose the folder of the four MNIST files')
     sizes = _sizes(folder)
     missing = [name for name in MNIST_FILES if name not in sizes]
     if not missing:
