@@ -46,7 +46,7 @@ SAMPLE_DIR = os.path.join(DATA_DIR, 'sample')  # the bundled digits
 IMAGE_SIZE = 28  # pixels, width and height
 NUM_CLASSES = 10
 LARGEST_FILE = 1 << 30  # bytes, compressed or not; EMNIST's largest file has half as many
-TIMEOUT = 3, 5  # seconds to wait for each address of a server, and for its next bytes
+TIMEOUT = 3, 5  # seconds to wait for a connection, and for a server's next bytes
 
 Datasets = collections.namedtuple('Datasets', ['train', 'validation', 'test'])
 
@@ -186,8 +186,8 @@ class DataSet:
             if rescale and images.flags.writeable:
                 images = images.copy()  # the caller may change theirs before they are rescaled
         # Rescaling takes time and four times the memory, so it waits until somebody reads `images`.
-        # The images and whether they still have to be rescaled are one attribute, read once:
-        # another thread may draw batches in that moment.
+        # The images, and whether they still have to be rescaled, are one attribute, which is read
+        # once: another thread may rescale them while this one draws a batch.
         self._images_and_rescale = images, rescale
         self._labels = labels
         self._num_examples = 10000 if fake_data else len(images)
@@ -328,7 +328,9 @@ def _read_idx(f, dimensions):
             # promised shows a file that is too long without unpacking all of it.
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if getattr(error, 'errno', None):  # the disk fails, say: the file may be good
+        if getattr(
+            error, 'errno', None
+        ):  # the system's, as of a failing disk: the file may be good
             if hasattr(f, 'name'):
                 error.filename = f.name
             raise
@@ -421,11 +423,11 @@ def _download_missing(folder, source_url=None):
             return
         except ConnectionError as error:
             reason = str(error).replace(login + at, '')
-            failures.append(f'  {host}: {name}: {reason}')
+            failures.append(f'  {name} from {host}: {reason}')
             if mirror != mirrors[-1]:  # the last reason is in the error that follows
                 print(f'  {reason}', file=sys.stderr)
         except OSError as error:
-            if error.errno is None:  # a wrong setting, such as REQUESTS_CA_BUNDLE
+            if error.errno is None:  # a wrong setting, such as REQUESTS_CA_BUNDLE, has none
                 raise
             raise _in_words(error, f'cannot store {what} in {folder}') from None
     advice = f'Check {to_check}, or put {", ".join(missing)} there by hand.'
@@ -443,7 +445,8 @@ def _download(url, path, size=None, sha256=None):
 
     folder, name = os.path.split(path)
     limit = size or LARGEST_FILE
-    # Renamed to path once it is checked. Unique, since others may download into the same folder.
+    # It is renamed to path once it is checked. Its name is unique, since other processes may
+    # download into the same folder.
     part = f'{path}.{uuid.uuid4()}.part'
     try:
         headers = {'Accept-Encoding': 'identity'}
@@ -482,4 +485,4 @@ def _reason(error):
     if isinstance(inner, Exception):
         return _reason(inner)
     text = [each for each in error.args if isinstance(each, str)][-1]
-    return re.sub(r'^(<.*>|HTTP\w+\(.*?\)): ', '', text)  # the connection, as Python writes it
+    return re.sub(r'^(<.*>|HTTP\w+\(.*?\)): ', '', text)  # without the connection's repr

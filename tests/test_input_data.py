@@ -696,7 +696,7 @@ def test_a_connection_has_its_own_timeout(add_mirror, tmp_path, monkeypatch):
         with pytest.raises(ConnectionError) as caught:
             read_from_mirrors(tmp_path)
     reason = 'Connection to 127.0.0.1 timed out. (connect timeout=0.3)'
-    assert f'\n  {host}: {TRAIN_IMAGES}: {reason}\n' in str(caught.value)
+    assert f'\n  {TRAIN_IMAGES} from {host}: {reason}\n' in str(caught.value)
 
 
 def test_a_proxy_that_does_not_answer_is_told(add_mirror, tmp_path, monkeypatch):
@@ -768,9 +768,9 @@ def test_a_mirror_that_failed_is_not_asked_again(add_mirror, tmp_path):
     assert has_one.asked == [TEST_IMAGES, TEST_LABELS]
     assert str(caught.value) == (
         f'MNIST is not in {tmp_path} and cannot be downloaded:\n'
-        f'  {has_none.host}: {TRAIN_IMAGES}: 403 Forbidden\n'
-        f'  {has_two.host}: {TEST_IMAGES}: 403 Forbidden\n'
-        f'  {has_one.host}: {TEST_LABELS}: 403 Forbidden\n'
+        f'  {TRAIN_IMAGES} from {has_none.host}: 403 Forbidden\n'
+        f'  {TEST_IMAGES} from {has_two.host}: 403 Forbidden\n'
+        f'  {TEST_LABELS} from {has_one.host}: 403 Forbidden\n'
         f'Check the network, or put {TEST_LABELS} there by hand. '
         f'Or use the bundled digits: {input_data.SAMPLE_DIR}'
     )
@@ -994,7 +994,7 @@ def test_source_url_is_checked_for_the_form_of_its_files(
         read_small(tmp_path, source_url=server.url + 'other/')
     first, line, last = str(caught.value).splitlines()
     assert first == f'the data set is not in {tmp_path} and cannot be downloaded:'
-    assert line.startswith(f'  {server.host}: {TRAIN_LABELS}: {reason}')
+    assert line.startswith(f'  {TRAIN_LABELS} from {server.host}: {reason}')
     assert last == f'Check source_url, or put {TRAIN_LABELS} there by hand.'
     assert_holds_only(tmp_path, there)
 
@@ -1005,7 +1005,7 @@ def test_source_url_is_shown_without_its_password(add_mirror, tmp_path, capfd):
         with pytest.raises(ConnectionError) as caught:
             read_small(tmp_path, source_url=address)
         assert capfd.readouterr().err == f'Downloading the data set from {server.host} …\n'
-        assert f'\n  {server.host}: {TRAIN_IMAGES}: ' in str(caught.value)
+        assert f'\n  {TRAIN_IMAGES} from {server.host}: ' in str(caught.value)
         assert 'secret' not in str(caught.value)
     assert [headers['Authorization'] for headers in server.headers] == ['Basic dXNlcjpzZWNyZXQ=']
 
@@ -1041,7 +1041,7 @@ def no_mirror_works(add_mirror, folder):
     host = add_mirror(answer(status=403)).host
     return (
         f'MNIST is not in {folder} and cannot be downloaded:\n'
-        f'  {host}: {TRAIN_IMAGES}: 403 Forbidden\n'
+        f'  {TRAIN_IMAGES} from {host}: 403 Forbidden\n'
     )
 
 
