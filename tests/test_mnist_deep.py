@@ -151,7 +151,7 @@ def test_gradient_of_the_filters_against_finite_differences(step):
 
 
 def test_adams_first_step_is_the_learning_rate_against_the_gradient(step):
-    clear = np.abs(step.gradient) > 1e-3
+    clear = np.abs(step.gradient) > 1e-3 * np.abs(step.gradient).max()
     expected = -1e-4 * np.sign(step.gradient)
     np.testing.assert_allclose(step.change[clear], expected[clear], rtol=1e-2)
 
@@ -429,7 +429,7 @@ def change_the_last_training_label(folder):
     path.write_bytes(gzip.compress(labels))
 
 
-NO_STATE = 'its file "checkpoint" is missing, unreadable or names no checkpoint that is there'
+NO_STATE = 'its file "checkpoint" is missing or damaged, or names a missing checkpoint'
 OTHER_NETWORK = 'its checkpoint belongs to another network'
 OTHER_DATA = 'that run used other data'
 DAMAGED = 'its checkpoint model.ckpt-1 is damaged or cannot be read'
@@ -473,7 +473,7 @@ def test_refuses_what_cannot_be_resumed_and_leaves_it_as_it_is(
     remedy = 'Choose another --log_dir.'
     if problem == DAMAGED:
         first_line = f'the first line of {log_dir}/checkpoint'
-        remedy = f'To resume from an older one, put its name into {first_line}.'
+        remedy = f'To resume from an older one, write its name into {first_line}.'
     assert message == f'cannot resume from {log_dir}: {problem}. {remedy}'
     assert files_in(log_dir) == before
 
@@ -707,9 +707,8 @@ HAS_BFLOAT16 = not IS_TF1 and mnist_deep.cpu_has_bfloat16()
 
 @pytest.mark.skipif(HAS_BFLOAT16, reason='this machine has bfloat16')
 def test_bfloat16_is_refused(refused):
-    assert refused(mnist_deep, '--precision', 'bfloat16') == (
-        'bfloat16 needs TensorFlow 2 and a CPU with AVX512-BF16 or AMX-BF16; leave --precision out'
-    )
+    message = refused(mnist_deep, '--precision', 'bfloat16')
+    assert message.startswith('bfloat16 needs TensorFlow 2, Linux and a CPU with AVX512-BF16')
 
 
 @pytest.mark.skipif(not HAS_BFLOAT16, reason='TensorFlow 1, or a CPU without bfloat16')
