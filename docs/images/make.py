@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from palette import BLUE, GREY, INK, NORMAL, ORANGE, SMALL, WIDTH, colour_scale, draw_for
 from photograph import photograph
-from train import ROOT, Runs, fetch, input_data, read_curves, tf
+from train import ROOT, SEEDS, Runs, fetch, input_data, read_curves, tf
 
 
 def main():
@@ -115,21 +115,26 @@ def add_colour_bar(figure, grid, axes):
 
 def draw_dropout(runs):
     """Draw the errors of networks trained on 1,000 images, with and without dropout."""
-    figure, axes = plt.subplots(figsize=(WIDTH, 3.2), layout='constrained')
-    for keep_prob, colour, label in (1.0, ORANGE, 'without dropout'), (0.5, BLUE, 'with dropout'):
-        steps, errors = runs.few_images[keep_prob].transpose(2, 1, 0)
-        mean = errors.mean(axis=1)
-        axes.plot(steps[:, 0], errors, color=colour, lw=0.7)
-        axes.plot(steps[:, 0], mean, color=colour, lw=2.5)
-        label_end(axes, f'{label}:\n{100 * mean[-1]:.1f} %')
-        ends = ', '.join(f'{error:.4f}' for error in errors[-1])
-        print(f'dropout: keep_prob {keep_prob}: errors {ends}; mean {mean[-1]:.4f}')
-    axes.set(xlabel='step', ylabel='error on validation images')
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.4), layout='constrained')
+    styles = '-', '--', ':'
+    for keep_prob, colour, label, side in (
+        (0.5, BLUE, 'with dropout', 'top'),
+        (1.0, ORANGE, 'without dropout', 'bottom'),
+    ):
+        runs_of_seeds = runs.few_images[keep_prob]
+        for run, style in zip(runs_of_seeds, styles):
+            axes.plot(*run.T, style, color=colour, lw=0.9)
+        axes.plot(*runs_of_seeds.mean(axis=0).T, color=colour, lw=2.5)
+        ends = runs_of_seeds[:, -1, 1]
+        label_end(axes, f'{label}:\n{100 * ends.mean():.1f} %', side)
+        print(f'dropout: keep_prob {keep_prob}: errors {ends.round(4)}, mean {ends.mean():.4f}')
+    axes.set(xlabel='step', ylabel='error on validation images', ylim=(None, 1.3 * ends.max()))
     axes.xaxis.set_major_formatter('{x:,.0f}')
     axes.yaxis.set_major_formatter(percent)
     axes.grid(color=GREY, alpha=0.3)
     axes.margins(x=0)
-    add_key(figure, 'mean of three runs', 'each run')
+    seeds = [(f'seed {seed}', 0.9, style) for seed, style in zip(SEEDS, styles)]
+    add_key(figure, ('mean', 2.5, '-'), *seeds)
     return figure
 
 
@@ -194,7 +199,8 @@ def draw_curves(runs):
         axes.grid(color=GREY, alpha=0.3)
     panels[0].yaxis.set_major_formatter('{x:g}')
     panels[1].yaxis.set_major_formatter(percent)
-    add_key(figure, 'validation images', 'training batches, moving average')
+    moving_average = 'training batches, moving average'
+    add_key(figure, ('validation images', 2, '-'), (moving_average, 0.8, '-'))
     return figure
 
 
@@ -202,19 +208,16 @@ def percent(error, _position):
     return f'{100 * error:g} %'
 
 
-def label_end(axes, label):
+def label_end(axes, label, side='center'):
     """Write a label beside the end of the line that was drawn last."""
-    line, place = axes.lines[-1], {'textcoords': 'offset points', 'va': 'center'}
+    line, place = axes.lines[-1], {'textcoords': 'offset points', 'va': side}
     axes.annotate(label, line.get_xydata()[-1], (8, 0), color=line.get_color(), **place)
 
 
-def add_key(figure, thick, thin):
-    """Say below the axes what thick and thin lines are."""
-    lines = [
-        Line2D([], [], color=GREY, lw=width, label=label)
-        for width, label in ((2, thick), (0.8, thin))
-    ]
-    figure.legend(handles=lines, loc='outside lower center', ncols=2, frameon=False)
+def add_key(figure, *lines):
+    """Say below the axes what lines mean, each a label, a width and a style."""
+    handles = [Line2D([], [], color=GREY, label=x, lw=width, ls=ls) for x, width, ls in lines]
+    figure.legend(handles=handles, loc='outside lower center', ncols=4, frameon=False)
 
 
 def average(rows):
