@@ -4,21 +4,11 @@ python tests/benchmark.py --python TF1/bin/python --python TORCH/bin/python
 
 It measures with the running Python, and with each that --python names. What is compared takes
 turns, since machines are noisy. MNIST is looked for in MNIST_DATA_DIR, then in MNIST_data/.
-
-Measured on two cores, as ratios to the tutorial's code on TensorFlow 1.15 (training), to its one
-feed (memory of the test) and to its own loader (reading):
-
-                                         AVX512-BF16    AVX2 only
-training, mnist_deep.py on 1.15             0.71          0.80
-training, mnist_deep.py on 2.20             0.44          0.56
-training, --precision bfloat16              0.30          -
-training, PyTorch 2.13.0, plain             0.87          0.80
-training, PyTorch 2.13.0, tuned             0.62          0.62
-memory of the test                          0.26          -
-reading: time, memory                       0.73, 0.15    0.43, 0.15
+README.md has what it measured on two machines.
 """
 
 import argparse
+import atexit
 import contextlib
 import gzip
 import importlib
@@ -50,8 +40,8 @@ FIGURES = {  # labels for who is measured, and units
 }
 
 
-def page(data_dir, deep, max_steps):
-    """The tutorial's code: its convolutional network, softmax twice, or its softmax regression."""
+def tutorial(data_dir, model, max_steps):
+    """The tutorial's code: its 'deep' network, with softmax twice, or its 'softmax' regression."""
     import tensorflow.compat.v1 as tf
 
     tf.disable_eager_execution()
@@ -59,7 +49,7 @@ def page(data_dir, deep, max_steps):
     mnist = input_data.read_data_sets(data_dir, one_hot=True)
     x = tf.placeholder(tf.float32, shape=[None, 784])
     y_ = tf.placeholder(tf.float32, shape=[None, 10])
-    if deep:
+    if model == 'deep':
         from mnist_deep import deepnn  # with the tutorial's layers
 
         y_conv, keep_prob = deepnn(x)
@@ -78,7 +68,7 @@ def page(data_dir, deep, max_steps):
         sess.run(tf.global_variables_initializer())
         for i in range(max_steps):
             batch = mnist.train.next_batch(batch_size)
-            if deep and i % 100 == 0:
+            if model == 'deep' and i % 100 == 0:
                 train_accuracy = accuracy.eval({x: batch[0], y_: batch[1], **evaluation})
                 print('step %d, training accuracy %g' % (i, train_accuracy), flush=True)
             train_step.run({x: batch[0], y_: batch[1], **training})
@@ -111,29 +101,32 @@ def pytorch(data_dir, tuned):
         adam.step()
 
 
-def script(name, data_dir, *flags):
+def script(name, data_dir, flags=()):
     """Run a script of the project as its users do."""
     sys.argv = [name, '--data_dir', data_dir, *flags]
     runpy.run_path(str(HERE.parent / name), run_name='__main__')
 
 
-def test_after(main, *args):
-    """Let `main` train one step; report seconds from its session's first run for the test on."""
+def report_test():
+    """At the end of what follows, report how many seconds its test took."""
     import tensorflow.compat.v1 as tf
 
-    original, runs = tf.Session.run, []
+    original, evaluations = tf.Session.run, []
 
     def run(self, fetches, feed_dict=None):
         began = time.perf_counter()
         result = original(self, fetches, feed_dict)
-        if len(feed_dict or {}) == 3:  # images, labels, keep_prob
-            runs.append((began, time.perf_counter()))
+        fed = {getattr(key, 'name', key): value for key, value in (feed_dict or {}).items()}
+        if fed.get('keep_prob:0') == 1.0:
+            evaluations.append((began, time.perf_counter()))
         return result
 
+    def report():
+        _log_line, *test = evaluations
+        print(json.dumps({'test': test[-1][1] - test[0][0]}))
+
     tf.Session.run = run
-    globals()[main](*args)
-    _log_line, _step, *test = runs
-    print(json.dumps({'test': test[-1][1] - test[0][0]}))
+    atexit.register(report)
 
 
 def reading(module, data_dir):
@@ -154,17 +147,22 @@ def reading(module, data_dir):
     print(json.dumps({'read': read, 'added': added, 'batches': sum(batches), 'slowest': slowest}))
 
 
-def start(python, function, *args):
-    """Call one of the functions above in a process of its own."""
-    code = f'import benchmark; benchmark.{function.__name__}{args!r}'
+def call(function, **arguments):
+    """Return the Python code that calls one of the functions above."""
+    return f'benchmark.{function.__name__}(**{arguments!r})'
+
+
+def start(python, *calls):
+    """Do these calls in a process of its own."""
+    code = '; '.join(['import benchmark', *calls])
     output = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'universal_newlines': True}
     return subprocess.Popen([python, '-W', 'ignore', '-c', code], **output)
 
 
-def in_steps(*call):
+def in_steps(python, *calls):
     """Yield seconds for 100 steps after the first 100; in between, the process stands still."""
     # Saving, which mnist_deep.py does every 1,000 steps, falls into the ninth figure.
-    with start(*call) as process, contextlib.ExitStack() as stack:
+    with start(python, *calls) as process, contextlib.ExitStack() as stack:
         stack.callback(process.kill)
         line, began = '', time.perf_counter()
         for line in process.stdout:
@@ -177,11 +175,11 @@ def in_steps(*call):
         raise RuntimeError(line.strip())
 
 
-def in_whole(*call):
+def in_whole(python, *calls):
     """Yield seconds, peak memory and whatever else is reported of one process after the other."""
     while True:
         began = time.perf_counter()
-        with start(*call) as process:
+        with start(python, *calls) as process:
             lines = process.stdout.read().splitlines()
             _, process.returncode, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
@@ -191,12 +189,15 @@ def in_whole(*call):
         yield dict(*reports, whole=seconds, peak=usage.ru_maxrss / MEGABYTE)
 
 
-def compare(rounds, measure, calls, *figures):
-    """Let `calls`, {who: call}, take turns; print figures, with the ratio to those of the first."""
-    turns = {who: measure(*call) for who, call in calls.items()}
-    results = {who: [] for who in calls}
+def compare(rounds, measure, processes, *figures):
+    """Let `processes`, {who: (python, call…)}, take turns; print figures, with ratios to the first.
+
+    `measure` is in_steps or in_whole.
+    """
+    turns = {who: measure(*process) for who, process in processes.items()}
+    results = {who: [] for who in processes}
     with contextlib.ExitStack() as stack:
-        for who in calls:
+        for who in processes:
             stack.callback(turns[who].close)
         for _ in range(rounds):
             for who in list(results):
@@ -252,40 +253,56 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ['PYTHONPATH'] = f'{HERE}:{HERE.parent}'
         os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', TMPDIR=folder)
-        measure(libraries, data_dir, args.rounds, args.scale)
+        compare_all(libraries, data_dir, args.rounds, args.scale)
 
 
-def measure(libraries, data_dir, rounds, scale):
+def compare_all(libraries, data_dir, rounds, scale):
+    """Compare what `libraries`, {name with version: python}, can run."""
     tensorflows = [item for item in sorted(libraries.items()) if item[0].startswith('TensorFlow')]
-    deep, readers = {}, {}
+    tutorial_deep = call(tutorial, data_dir=data_dir, model='deep', max_steps=20000)
+    ours_deep = call(script, name='mnist_deep.py', data_dir=data_dir)
+    flags = ['--precision', 'bfloat16']
+    ours_bfloat16 = call(script, name='mnist_deep.py', data_dir=data_dir, flags=flags)
+    networks, readers = {}, {}
     for name, python in tensorflows:
-        deep[f"the tutorial's code on {name}"] = python, page, data_dir, True, 20000
-        deep[f'mnist_deep.py on {name}'] = ours = python, script, 'mnist_deep.py', data_dir
+        networks[f"the tutorial's code on {name}"] = python, tutorial_deep
+        networks[f'mnist_deep.py on {name}'] = python, ours_deep
         if name.startswith('TensorFlow 1'):
-            readers[f"MNIST with {name}'s own input_data"] = python, reading, ORIGINAL, data_dir
+            read = call(reading, module=ORIGINAL, data_dir=data_dir)
+            readers[f"MNIST with {name}'s own input_data"] = python, read
         else:
-            deep[f'mnist_deep.py --precision bfloat16 on {name}'] = *ours, '--precision', 'bfloat16'
-        readers[f'MNIST with input_data.py on {name}'] = python, reading, 'input_data', data_dir
+            networks[f'mnist_deep.py --precision bfloat16 on {name}'] = python, ours_bfloat16
+        read = call(reading, module='input_data', data_dir=data_dir)
+        readers[f'MNIST with input_data.py on {name}'] = python, read
     for name in libraries.keys() - dict(tensorflows):
-        deep[f'{name} (plain)'] = libraries[name], pytorch, data_dir, False
-        deep[f'{name} (fused Adam, channels_last)'] = libraries[name], pytorch, data_dir, True
-    compare(rounds, in_steps, deep, 'steps')
+        plain, tuned = (call(pytorch, data_dir=data_dir, tuned=tuned) for tuned in (False, True))
+        networks[f'{name} (plain)'] = libraries[name], plain
+        networks[f'{name} (fused Adam, channels_last)'] = libraries[name], tuned
+    compare(rounds, in_steps, networks, 'steps')
+
+    one_step = ['--max_steps', '1']
+    one_feed = call(tutorial, data_dir=data_dir, model='deep', max_steps=1)
+    slices = call(script, name='mnist_deep.py', data_dir=data_dir, flags=one_step)
+    tutorial_softmax = call(tutorial, data_dir=data_dir, model='softmax', max_steps=1000)
+    ours_softmax = call(script, name='mnist_softmax.py', data_dir=data_dir)
     for name, python in tensorflows:
-        one_feed = python, test_after, 'page', data_dir, True, 1
-        slices = python, test_after, 'script', 'mnist_deep.py', data_dir, '--max_steps', '1'
-        calls = {f'the tutorial (one feed) on {name}': one_feed, f'mnist_deep.py on {name}': slices}
-        compare(rounds, in_whole, calls, 'test', 'peak')
-        plain = python, page, data_dir, False, 1000
-        ours = python, script, 'mnist_softmax.py', data_dir
-        calls = {f'the tutorial (softmax) on {name}': plain, f'mnist_softmax.py on {name}': ours}
-        compare(rounds, in_whole, calls, 'whole', 'peak')
+        tests = {
+            f'the tutorial (one feed) on {name}': (python, call(report_test), one_feed),
+            f'mnist_deep.py on {name}': (python, call(report_test), slices),
+        }
+        compare(rounds, in_whole, tests, 'test', 'peak')
+        regressions = {
+            f'the tutorial (softmax) on {name}': (python, tutorial_softmax),
+            f'mnist_softmax.py on {name}': (python, ours_softmax),
+        }
+        compare(rounds, in_whole, regressions, 'whole', 'peak')
     compare(rounds, in_whole, readers, 'read', 'added', 'batches', 'slowest')
     for name, python in tensorflows[-1:] if scale else []:
-        calls = {}
+        sizes = {}
         for times in (1, 4, 10):
-            who = f'{60000 * times:,} images with input_data.py on {name}'
-            calls[who] = python, reading, 'input_data', enlarge(data_dir, times)
-        compare(rounds, in_whole, calls, 'read', 'added', 'batches', 'slowest')
+            read = call(reading, module='input_data', data_dir=enlarge(data_dir, times))
+            sizes[f'{60000 * times:,} images with input_data.py on {name}'] = python, read
+        compare(rounds, in_whole, sizes, 'read', 'added', 'batches', 'slowest')
 
 
 def find_libraries(path):

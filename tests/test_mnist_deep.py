@@ -186,18 +186,6 @@ def pool(images):
     return np.maximum(images, 0).reshape(n, height // 2, 2, width // 2, 2, depth).max((2, 4))
 
 
-def test_prints_the_lines_of_the_tutorial(train):
-    lines = train('--max_steps', 201).out.splitlines()
-    numbers = [re.search(r'\d\.?\d*$', line).group() for line in lines]
-    assert [line[: -len(number)] for line, number in zip(lines, numbers)] == [
-        'step 0, training accuracy ',
-        'step 100, training accuracy ',
-        'step 200, training accuracy ',
-        'test accuracy ',
-    ]
-    assert all(0 <= float(number) <= 1 for number in numbers)
-
-
 def saved_values(checkpoint):
     reader = tf.train.load_checkpoint(str(checkpoint))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -248,7 +236,8 @@ def test_the_test_accuracy_is_of_the_saved_weights_and_all_images_in_slices_of_1
     W = tf.train.load_variable(str(tmp_path / 'model.ckpt-30'), 'fc2/W')
     test = input_data.read_data_sets(folder, one_hot=True).test
     accuracy = np.mean((test.images @ W).argmax(axis=1) == test.labels.argmax(axis=1))
-    assert float(out.split()[-1]) == pytest.approx(accuracy, abs=0.001)
+    printed = re.fullmatch(r'step 0, training accuracy \S+\ntest accuracy (\S+)\n', out)
+    assert float(printed.group(1)) == pytest.approx(accuracy, abs=0.001)
     assert accuracy > 0.5
     assert max(len(feed['x:0']) for feed in feeds) == 100
 
@@ -408,7 +397,7 @@ def save_other_variables(folder):
 
 def save_other_shapes(folder):
     values = saved_values(folder / 'run' / 'model.ckpt-1')
-    save({**values, 'conv1/W': np.zeros((3, 3, 1, 32))}, folder / 'run')
+    save({**values, 'conv1/W': np.zeros((3, 3, 1, 32), 'f')}, folder / 'run')
 
 
 def save(values, log_dir):
@@ -445,10 +434,7 @@ INDEX = 'run/model.ckpt-1.index'
         (shell(f'rm {INDEX}'), NO_STATE),
         (shell('rm run/*; echo my notes > run/checkpoint'), NO_STATE),
         (shell('rm run/*; mkdir run/checkpoint'), NO_STATE),
-        (
-            shell('rm run/*; echo \'model_checkpoint_path: "/old/run-7"\' > run/checkpoint'),
-            NO_STATE,
-        ),
+        (shell('rm run/*; echo \'model_checkpoint_path: "/a/b-1"\' > run/checkpoint'), NO_STATE),
         (save_other_variables, OTHER_NETWORK),
         (save_other_shapes, OTHER_NETWORK),
         (take_other_images, OTHER_DATA),
@@ -497,15 +483,20 @@ def test_a_folder_in_the_home_directory(train, tmp_path, monkeypatch):
     assert saved_steps(tmp_path / 'run') == {1}
 
 
+WILDCARDS = '[ ] * ? \\ in {} are wildcards here'
+ADDRESS = '{} is an address, not a folder'
+
+
 @pytest.mark.parametrize(
     ('name', 'problem'),
     [
-        *(
-            (name, '[ ] * ? \\ in {} are wildcards here')
-            for name in ('r*', 'r?', 'r[1', 'r]', 'a\\b')
-        ),
-        ('gs://bucket/run', '{} is an address, not a folder'),
-        ('ram://run', '{} is an address, not a folder'),
+        ('run*', WILDCARDS),
+        ('run?', WILDCARDS),
+        ('run[1', WILDCARDS),
+        ('run]1', WILDCARDS),
+        ('a\\b', WILDCARDS),  # which TensorFlow reads as ab
+        ('gs://bucket/run', ADDRESS),
+        ('ram://run', ADDRESS),
         ('na\udcffme', 'TensorFlow cannot write to {!r}, whose name is not UTF-8'),
     ],
 )
@@ -513,10 +504,9 @@ def test_a_log_dir_of_wildcards_an_address_or_no_utf8(
     name, problem, train, refused, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'ab').mkdir()  # which TensorFlow reads a\b as
     message = refused(mnist_deep, '--max_steps', 1, '--log_dir', name)
     assert message == problem.format(name) + '; choose another --log_dir'
-    assert list(files_in(tmp_path)) == [tmp_path / 'ab']
+    assert os.listdir(str(tmp_path)) == []
 
 
 def test_a_file_is_no_log_dir(refused, tmp_path):
@@ -560,7 +550,7 @@ def train_in_a_process(mnist_dir, log_dir):
     """Train in a process; return it when it has printed step 100. Before step 120 it waits."""
     flags = '--data_dir', mnist_dir, '--log_dir', log_dir
     process = start_python(single_layer.__file__, *flags, stdin=subprocess.PIPE)
-    timer = threading.Timer(60, process.kill)
+    timer = threading.Timer(120, process.kill)
     timer.start()
     # Python itself would keep back what a pipe gets, until the end.
     for line in iter(process.stdout.readline, ''):
@@ -574,7 +564,7 @@ def test_sigint_saves_and_says_how_to_resume(mnist_dir, train, tmp_path):
     """A second one, while it saves, does not stop that."""
     process = train_in_a_process(mnist_dir, tmp_path)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate('', timeout=60)
+    out, err = process.communicate('', timeout=120)
     assert (process.returncode, out) == (130, '')
     assert 'Traceback' not in err
     (steps,) = saved_steps(tmp_path)
@@ -584,7 +574,9 @@ def test_sigint_saves_and_says_how_to_resume(mnist_dir, train, tmp_path):
     assert f'Resuming from {tmp_path}/model.ckpt-{steps}, after {steps} steps.\n' in err
 
 
-def test_a_killed_run_resumes_from_its_last_checkpoint(mnist_dir, train, tmp_path):
+def test_a_killed_run_has_flushed_its_lines_and_resumes_from_its_last_checkpoint(
+    mnist_dir, train, tmp_path
+):
     train('--max_steps', 3, '--log_dir', tmp_path)
     process = train_in_a_process(mnist_dir, tmp_path)
     process.kill()
@@ -696,9 +688,9 @@ def test_checkpoints_cross_between_the_runtimes(mnist_dir, run, tmp_path):
         (tmp_path / 'theirs', run_theirs, run_ours),
         (tmp_path / 'ours', run_ours, run_theirs),
     ):
-        out, _ = first('--max_steps', 5, '--log_dir', log_dir)
-        again, err = second('--max_steps', 5, '--log_dir', log_dir)
-        assert f'Resuming from {log_dir}/model.ckpt-5, after 5 steps.\n' in err
+        out, _ = first('--max_steps', 2, '--log_dir', log_dir)
+        again, err = second('--max_steps', 2, '--log_dir', log_dir)
+        assert f'Resuming from {log_dir}/model.ckpt-2, after 2 steps.\n' in err
         assert float(again.split()[-1]) == pytest.approx(float(out.split()[-1]), abs=0.002)
 
 

@@ -105,7 +105,7 @@ def test_sigint_before_training_ends_without_a_traceback(tmp_path):
     for pipe, process in processes.items():
         with pipe.open('wb'):  # waits until the script opens it, too
             process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert (process.returncode, out) == (130, '')
         assert 'Traceback' not in err
         assert 'KeyboardInterrupt' not in err
