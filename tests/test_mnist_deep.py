@@ -232,14 +232,15 @@ def test_the_test_accuracy_is_of_the_saved_weights_and_all_images_in_slices_of_1
     train, feeds, tmp_path
 ):
     folder = write_mnist(tmp_path, 6000, 250)
-    out, _ = train('--data_dir', folder, '--max_steps', 30, '--seed', 1, '--log_dir', tmp_path)
-    W = tf.train.load_variable(str(tmp_path / 'model.ckpt-30'), 'fc2/W')
+    out, _ = train('--data_dir', folder, '--max_steps', 3, '--log_dir', tmp_path)
+    W = tf.train.load_variable(str(tmp_path / 'model.ckpt-3'), 'fc2/W')
     test = input_data.read_data_sets(folder, one_hot=True).test
     accuracy = np.mean((test.images @ W).argmax(axis=1) == test.labels.argmax(axis=1))
     printed = re.fullmatch(r'step 0, training accuracy \S+\ntest accuracy (\S+)\n', out)
-    assert float(printed.group(1)) == pytest.approx(accuracy, abs=0.001)
-    assert accuracy > 0.5
+    assert float(printed.group(1)) == pytest.approx(accuracy, abs=0.005)
     assert max(len(feed['x:0']) for feed in feeds) == 100
+    fed = np.concatenate([feed['x:0'] for feed in feeds])
+    np.testing.assert_array_equal(fed[-250:], test.images)  # before them, batches of training
 
 
 def events(log_dir):
