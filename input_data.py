@@ -367,9 +367,9 @@ def _read_examples(folder, images_file, labels_file, one_hot):
 
 def _in_words(error, problem):
     """Return an error of the system as a sentence; its class and errno stay."""
-    sentence = type(error)(f'{problem}: {error.strerror}. Correct that, or choose another folder.')
-    sentence.errno = error.errno
-    return sentence
+    worded = type(error)(f'{problem}: {error.strerror}. Correct that, or choose another folder.')
+    worded.errno = error.errno
+    return worded
 
 
 def _sizes(folder):
@@ -380,8 +380,9 @@ def _sizes(folder):
         try:
             sizes[name] = os.stat(path).st_size
         except FileNotFoundError as error:
-            if os.path.islink(path):
-                raise _in_words(error, f'cannot follow the link {path}') from None
+            for link in (folder, path):
+                if os.path.islink(link) and not os.path.exists(link):
+                    raise _in_words(error, f'cannot follow the link {link}') from None
         except OSError as error:  # such as a folder that may not be searched
             raise _in_words(error, f'cannot read {path}') from None
     return sizes
@@ -390,7 +391,7 @@ def _sizes(folder):
 def _download_missing(folder, source_url=None):
     """Download those of the four files that are missing."""
     if '://' in folder:
-        raise ValueError(f'{folder} is not on this machine; copy its four files into a folder here')
+        raise ValueError(f'{folder} is an address, not a folder; copy its four files into a folder')
     if os.path.isfile(folder):
         raise NotADirectoryError(f'{folder} is a file; choose the folder of the four MNIST files')
     sizes = _sizes(folder)
@@ -454,7 +455,7 @@ def _download(url, path, size=None, sha256=None):
             if not response.ok:
                 raise ConnectionError(f'{response.status_code} {response.reason}')
             os.makedirs(folder or os.curdir, exist_ok=True)
-            # None: a bar only on a terminal.
+            # disable=None: a bar only on a terminal.
             bar = tqdm(desc=name, total=size, unit='B', unit_scale=True, disable=None)
             with open(part, 'wb') as f, bar:
                 # Not decoded: some servers declare the .gz to be an encoding of its content.
@@ -480,9 +481,11 @@ def _download(url, path, size=None, sha256=None):
 
 
 def _reason(error):
-    """Say in one line why a server gave nothing; `requests` wraps the error that says it."""
-    inner = getattr(error, 'reason', None) or error.args[0]
+    """Say in one line why a server gave nothing; `requests` wraps the errors that say it."""
+    inner = getattr(error, 'reason', None)
     if isinstance(inner, Exception):
         return _reason(inner)
-    text = [each for each in error.args if isinstance(each, str)][-1]
-    return re.sub(r'^(<.*>|HTTP\w+\(.*?\)): ', '', text)  # without the connection's repr
+    parts = [_reason(each) if isinstance(each, Exception) else each for each in error.args]
+    text = ': '.join(each for each in parts if each and isinstance(each, str))
+    text = re.sub(r'^(<.*>|HTTP\w+\(.*?\)): ', '', text)  # the connection, as Python writes it
+    return ' '.join(text.replace('.: ', ': ').split())

@@ -130,7 +130,7 @@ def main():
     with tf.Session(config=session_config(args.precision)) as sess:
         sess.run(tf.global_variables_initializer())
         start = restore(sess, saver, log_dir, data_crc)
-        # Skip the batches that were trained on: with --seed, those come next that would have come.
+        # Skip the batches that were trained on. With --seed, the next ones then follow.
         for _ in range(start):
             mnist.train.next_batch(BATCH_SIZE)
         print('Training on the GPU.' if has_gpu() else 'Training on the CPU.', file=sys.stderr)
@@ -224,7 +224,7 @@ def cpu_has_bfloat16():
 
 def has_gpu():
     """Tell whether TensorFlow has found a GPU."""
-    # tensorflow-directml calls it DML. XLA's devices, in TensorFlow 1, are none of their own.
+    # tensorflow-directml calls it DML. TensorFlow 1 lists each device once more, as XLA's.
     types = {device.device_type for device in tf.config.experimental.list_physical_devices()}
     return bool(types - {'CPU', 'XLA_CPU', 'XLA_GPU'})
 
@@ -267,10 +267,11 @@ def restore(sess, saver, log_dir, data_crc):
         if dict(tf.train.list_variables(checkpoint)) != shapes:
             refuse(log_dir, 'its checkpoint belongs to another network')
         saver.restore(sess, checkpoint)
-    except tf.errors.OpError:
+    except (ValueError, tf.errors.OpError):
         problem = f'its checkpoint {os.path.basename(checkpoint)} is damaged or cannot be read'
-        older = f'write its name into the first line of {os.path.join(log_dir, "checkpoint")}'
-        refuse(log_dir, problem, f'To resume from an older one, {older}.')
+        line = f'the first line of {os.path.join(log_dir, "checkpoint")}'
+        older = f', or put the name of an older one between the quotes in {line}'
+        refuse(log_dir, problem, older)
     if sess.run(data_crc) != crc:
         refuse(log_dir, 'that run used other data')
 
@@ -283,7 +284,8 @@ def restore(sess, saver, log_dir, data_crc):
     return steps
 
 
-def refuse(log_dir, problem, remedy='Choose another --log_dir.'):
+def refuse(log_dir, problem, other_remedy=''):
+    remedy = f'Choose another --log_dir{other_remedy}.'
     sys.exit(f'mnist_deep.py: error: cannot resume from {log_dir}: {problem}. {remedy}')
 
 
@@ -295,15 +297,15 @@ def slices(data, size):
 
 def save_and_exit(sess, saver, log_dir):
     """Save after Ctrl-C, say how to resume, and end with the status of an interrupted program."""
-    # People press Ctrl-C twice; the second one must not interrupt the saving.
+    # People press Ctrl-C twice; the second one must not stop this.
     previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         steps = sess.run(tf.train.get_global_step())
         saver.save(sess, os.path.join(log_dir, CHECKPOINT), steps)
+        resume = f'use the same flags and --log_dir {shlex.quote(log_dir)}'
+        print(f'Stopped after {steps} steps. To resume, {resume}', file=sys.stderr)
     finally:
         signal.signal(signal.SIGINT, previous_handler)
-    resume = f'use the same flags and --log_dir {shlex.quote(log_dir)}'
-    print(f'Stopped after {steps} steps. To resume, {resume}', file=sys.stderr)
     sys.exit(130)
 
 

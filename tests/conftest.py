@@ -173,3 +173,11 @@ def refused(run, capsys):
         return message[len(prefix) :]
 
     return refused
+
+
+@pytest.fixture
+def sigint_handler():
+    """That of a program in the foreground; a background job ignores Ctrl-C."""
+    handler_of_the_tests = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, handler_of_the_tests)

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, content, digits, packed, write_files, write_mnist
+from single_layer import press_ctrl_c
 
 import input_data
 import mnist_softmax
@@ -449,7 +450,16 @@ NOT_COMPRESSED = 'not compressed. Remove .gz from its name and run gzip on it.'
         (TRAIN_LABELS, gzip.decompress(LABELS), NOT_COMPRESSED),
         (TRAIN_IMAGES, gzip.decompress(IMAGES), NOT_COMPRESSED),
     ],
-    ids=itertools.count(),
+    ids=[
+        'labels for images: magic',
+        'images for labels: magic',
+        'narrow images',
+        'fewer labels',
+        'no images',
+        'no images of a size beyond memory',
+        'labels not compressed',
+        'images not compressed',
+    ],
 )
 def test_an_intact_file_that_does_not_fit_is_never_to_be_deleted(own_dir, name, data, problem):
     write_files(own_dir, {name: data})
@@ -476,7 +486,18 @@ IF_MNIST = "If it is MNIST's, delete it and run again to download it."
         (IMAGES[:10] + b'?', 'not an intact gzip file (Error -3 while decompressing'),
         (IMAGES[:-8] + bytes(8), 'not an intact gzip file (CRC check failed 0x0 != 0x'),
     ],
-    ids=itertools.count(),
+    ids=[
+        'empty',
+        'half a header',
+        'too short',
+        'too long',
+        'cut',
+        'tail',
+        'web page',
+        'zeros',
+        'zlib',
+        'crc',
+    ],
 )
 def test_a_broken_gzip_file_is_told_with_the_remedy(own_dir, data, problem):
     write_files(own_dir, {TRAIN_IMAGES: data})
@@ -540,6 +561,14 @@ def test_errno_of_a_file_that_cannot_be_read_is_passed_on(own_dir, name, put, co
     assert message.endswith(f'. {CORRECT}')
     assert caught.value.errno == code
     assert os.path.lexists(path)
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_told_before_a_mirror_is_asked(add_mirror, tmp_path):
+    mirror, link = add_mirror(), tmp_path / 'link'
+    link.symlink_to(tmp_path / 'unmounted')
+    message = error_of(FileNotFoundError, read_from_mirrors, str(link))
+    assert message.startswith(f'cannot follow the link {link}: ')
+    assert mirror.asked == []
 
 
 @pytest.mark.skipif(not os.path.exists(BROKEN_DISK), reason='only Linux has such a file')
@@ -668,8 +697,9 @@ LIES = {  # what servers answer, and what is said of it
 def test_if_a_mirror_lies_the_next_one_is_asked(
     add_mirror, small_files, tmp_path, monkeypatch, capfd, lie
 ):
-    monkeypatch.setattr(input_data, 'TIMEOUT', 0.5)
     answer, reason = LIES[lie]
+    if lie.startswith('timeout'):
+        monkeypatch.setattr(input_data, 'TIMEOUT', 0.5)
     liar, honest = add_mirror(answer), add_mirror()
     assert read_from_mirrors(tmp_path).train.num_examples == 400
     assert_holds_only(tmp_path, small_files)
@@ -678,6 +708,19 @@ def test_if_a_mirror_lies_the_next_one_is_asked(
     size = len(small_files[TRAIN_IMAGES])
     reason = reason.format(size=f'{size:,}', less=f'{size - 9:,}')
     assert f'\n  {reason}' in capfd.readouterr().err
+
+
+def test_the_reason_of_a_proxy_is_passed_on(add_mirror, tmp_path, monkeypatch):
+    proxy = add_mirror()
+    monkeypatch.setattr(Handler, 'do_CONNECT', lambda self: self.send_error(407), raising=False)
+    monkeypatch.setattr(Handler, 'log_message', lambda *args: None)
+    monkeypatch.setenv('https_proxy', proxy.url)
+    monkeypatch.setattr(input_data, 'MIRRORS', ('https://mirror.invalid/',))
+    message = error_of(ConnectionError, read_from_mirrors, tmp_path)
+    reason = (
+        'Unable to connect to proxy: Tunnel connection failed: 407 Proxy Authentication Required'
+    )
+    assert f'\n  {TRAIN_IMAGES} from mirror.invalid: {reason}\n' in message
 
 
 def test_a_connection_has_its_own_timeout(add_mirror, tmp_path, monkeypatch):
@@ -793,7 +836,10 @@ def test_only_missing_files_are_downloaded(add_mirror, small_files, tmp_path):
     before = {entry.name: entry.stat() for entry in os.scandir(tmp_path)}
     mirror = add_mirror()
     input_data.MNIST_FILES[TEST_LABELS] = len(own_labels), 'of other content'
+    umask = os.umask(0o027)
     read_from_mirrors(tmp_path)
+    os.umask(umask)
+    assert os.stat(tmp_path / TRAIN_LABELS).st_mode & 0o777 == 0o640
     assert mirror.asked == [TRAIN_LABELS]
     assert_holds_only(tmp_path, there)
     for name, status in before.items():
@@ -862,6 +908,20 @@ def test_two_downloads_have_part_files_of_different_names(add_mirror, tmp_path):
     with pytest.raises(ConnectionError):
         read_from_mirrors(tmp_path)
     assert len(set(parts)) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_sigint_during_a_download_leaves_no_part_file(add_mirror, tmp_path, sigint_handler):
+    def send_a_part_and_press_ctrl_c(handler, body):
+        handler.send_response_only(200)
+        handler.end_headers()
+        wait_for_files(tmp_path, 1)
+        press_ctrl_c()
+        handler.server.ends.wait()
+
+    add_mirror(send_a_part_and_press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        read_from_mirrors(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -981,7 +1041,18 @@ def test_source_url_may_have_another_data_set(add_mirror, tmp_path, capfd, missi
         (answer(lambda body: packed(2049, 1 << 21)), 'its header promises 2,097,152 bytes, more '),
         (answer(status=302, Location='http://[::1'), 'Invalid IPv6 URL'),
     ],
-    ids=itertools.count(),
+    ids=[
+        'status 403',
+        'web page',
+        'nothing',
+        'broken off',
+        'broken off, no length',
+        'crc',
+        'too much',
+        'magic',
+        'header',
+        'redirect',
+    ],
 )
 def test_source_url_is_checked_for_the_form_of_its_files(
     add_mirror, small_files, tmp_path, monkeypatch, answer, reason
@@ -1111,13 +1182,13 @@ def test_a_file_instead_of_a_folder_is_told_before_a_mirror_is_asked(add_mirror,
     assert path.read_bytes() == b'mine'
 
 
-@pytest.mark.parametrize('folder', ['gs://bucket/mnist', 'hdfs://host/mnist'])
-def test_a_folder_of_another_machine_is_refused(add_mirror, tmp_path, monkeypatch, folder):
+@pytest.mark.parametrize('folder', ['gs://bucket/mnist', 'hdfs://host/mnist', 'file:///mnist'])
+def test_an_address_is_no_folder(add_mirror, tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     mirror = add_mirror()
     for read in (read_from_mirrors, input_data.mnist_or_bundled_digits):
         assert error_of(ValueError, read, folder) == (
-            f'{folder} is not on this machine; copy its four files into a folder here'
+            f'{folder} is an address, not a folder; copy its four files into a folder'
         )
     assert mirror.asked == []
     assert os.listdir(tmp_path) == []

@@ -457,11 +457,11 @@ def test_refuses_what_cannot_be_resumed_and_leaves_it_as_it_is(
     change(tmp_path)
     before = files_in(log_dir)
     message = refused(mnist_deep, *flags)  # although no step is left
-    remedy = 'Choose another --log_dir.'
+    remedy = 'Choose another --log_dir'
     if problem == DAMAGED:
-        first_line = f'the first line of {log_dir}/checkpoint'
-        remedy = f'To resume from an older one, write its name into {first_line}.'
-    assert message == f'cannot resume from {log_dir}: {problem}. {remedy}'
+        line = f'the first line of {log_dir}/checkpoint'
+        remedy += f', or put the name of an older one between the quotes in {line}'
+    assert message == f'cannot resume from {log_dir}: {problem}. {remedy}.'
     assert files_in(log_dir) == before
 
 
@@ -584,14 +584,6 @@ def test_a_killed_run_has_flushed_its_lines_and_resumes_from_its_last_checkpoint
     process.communicate()
     _, err = train('--max_steps', 1, '--log_dir', tmp_path)
     assert f'Resuming from {tmp_path}/model.ckpt-3, after 3 steps.\n' in err
-
-
-@pytest.fixture
-def sigint_handler():
-    """That of a program in the foreground; a background job ignores Ctrl-C."""
-    handler_of_the_tests = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield signal.default_int_handler
-    signal.signal(signal.SIGINT, handler_of_the_tests)
 
 
 def test_sigint_writes_the_events_of_a_process_that_goes_on(
