@@ -44,15 +44,29 @@ def train(run, monkeypatch):
     return train
 
 
-@pytest.fixture(scope='module')
-def first_step(mnist_dir, tmp_path_factory):
-    """One step of the script with the network: the graph that it leaves behind, and its folder."""
-    log_dir = tmp_path_factory.mktemp('first_step')
+def run_one_step(network, mnist_dir, log_dir):
+    """Run the script for one step; return the graph that it leaves behind."""
     flags = f'--data_dir {mnist_dir} --log_dir {log_dir} --max_steps 1 --seed 2'
     with tf.Graph().as_default() as graph, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mnist_deep, 'deepnn', network)
         patch.setattr(sys, 'argv', [SCRIPT, *flags.split()])
         mnist_deep.main()
-    return graph, log_dir
+    return graph
+
+
+@pytest.fixture(scope='module')
+def first_step(mnist_dir, tmp_path_factory):
+    """One step of the network: its graph and its folder."""
+    log_dir = tmp_path_factory.mktemp('first_step')
+    return run_one_step(mnist_deep.deepnn, mnist_dir, log_dir), log_dir
+
+
+@pytest.fixture(scope='module')
+def trained_dir(mnist_dir, tmp_path_factory):
+    """The folder of one step with a single layer, which no test changes."""
+    log_dir = tmp_path_factory.mktemp('trained')
+    run_one_step(single_layer.single_layer, mnist_dir, log_dir)
+    return log_dir
 
 
 TENSORS = {
@@ -287,9 +301,10 @@ def test_tensorboard_draws_one_box_for_each_layer(first_step):
     assert boxes > layers | {'x', 'y_', 'keep_prob', 'loss', 'adam_optimizer', 'accuracy'}
 
 
-def test_says_how_to_watch_it_learn(train, tmp_path):
+def test_names_the_device_and_says_how_to_watch_it_learn(train, tmp_path):
     log_dir = tmp_path / "it's a földer"
     _, err = train('--max_steps', 1, '--log_dir', log_dir)
+    assert f'Training on the {"GPU" if mnist_deep.has_gpu() else "CPU"}.\n' in err
     (command,) = [line for line in err.splitlines() if 'tensorboard' in line]
     assert command.startswith('To watch it learn: ')
     assert shlex.split(command)[-3:] == ['tensorboard', '--logdir', str(log_dir)]
@@ -448,15 +463,16 @@ INDEX = 'run/model.ckpt-1.index'
     ],
 )
 def test_refuses_what_cannot_be_resumed_and_leaves_it_as_it_is(
-    change, problem, train, refused, mnist_dir, tmp_path
+    change, problem, trained_dir, mnist_dir, refused, tmp_path, monkeypatch
 ):
     log_dir, data_dir = tmp_path / 'run', tmp_path / 'data'
+    shutil.copytree(str(trained_dir), str(log_dir))
     shutil.copytree(mnist_dir, str(data_dir))
-    flags = '--log_dir', log_dir, '--data_dir', data_dir, '--max_steps', 1
-    train(*flags)
     change(tmp_path)
     before = files_in(log_dir)
-    message = refused(mnist_deep, *flags)  # although no step is left
+    monkeypatch.setattr(mnist_deep, 'deepnn', single_layer.single_layer)
+    flags = '--log_dir', log_dir, '--data_dir', data_dir
+    message = refused(mnist_deep, *flags, '--max_steps', 1)  # although no step is left
     remedy = 'Choose another --log_dir'
     if problem == DAMAGED:
         line = f'the first line of {log_dir}/checkpoint'
@@ -630,21 +646,21 @@ def test_a_bar_on_a_terminal_only_and_no_line_in_it(train, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ('types', 'device'),
+    ('types', 'has_gpu'),
     [
-        (['CPU'], 'CPU'),
-        (['CPU', 'XLA_CPU', 'XLA_GPU'], 'CPU'),
-        (['CPU', 'XLA_CPU', 'GPU', 'XLA_GPU'], 'GPU'),
-        (['CPU', 'DML'], 'GPU'),  # tensorflow-directml's
+        (['CPU'], False),
+        (['CPU', 'XLA_CPU', 'XLA_GPU'], False),
+        (['CPU', 'XLA_CPU', 'GPU', 'XLA_GPU'], True),
+        (['CPU', 'DML'], True),  # tensorflow-directml's
     ],
 )
-def test_names_the_device_and_compiles_with_xla_for_a_cpu_only(types, device, train, monkeypatch):
+def test_has_gpu_whatever_its_type_and_xla_is_for_a_cpu_only(types, has_gpu, monkeypatch):
     devices = [SimpleNamespace(device_type=name) for name in types]
     monkeypatch.setattr(tf.config.experimental, 'list_physical_devices', lambda: devices)
     monkeypatch.delenv('TF_XLA_FLAGS')
-    _, err = train('--max_steps', 1)
-    assert f'Training on the {device}.\n' in err
-    assert ('TF_XLA_FLAGS' in os.environ) == (IS_TF1 and device == 'CPU')
+    mnist_deep.session_config('float32')
+    assert mnist_deep.has_gpu() == has_gpu
+    assert ('TF_XLA_FLAGS' in os.environ) == (IS_TF1 and not has_gpu)
 
 
 def test_keeps_xla_flags_and_lets_the_memory_of_a_gpu_grow(train, monkeypatch):
