@@ -193,7 +193,7 @@ def draw_curves(runs):
         for axes, label in zip(panels, (f'{loss:.2f}', f'{100 * error:.1f} %')):
             label_end(axes, f'{model}:\n{label}')
     for axes, title in zip(panels, ('loss', 'error (1 - accuracy)')):
-        axes.set(xscale='log', yscale='log', title=title, xlabel='step', xlim=(9, 99000))
+        axes.set(xscale='log', yscale='log', title=title, xlabel='step', xlim=(9, 150000))
         axes.xaxis.set_major_formatter('{x:,.0f}')
         axes.yaxis.set_minor_formatter('')
         axes.grid(color=GREY, alpha=0.3)
