@@ -4,7 +4,6 @@ python tests/benchmark.py --python TF1/bin/python --python TORCH/bin/python
 
 It measures with the running Python, and with each that --python names. What is compared takes
 turns, since machines are noisy. MNIST is looked for in MNIST_DATA_DIR, then in MNIST_data/.
-README.md has what it measured on two machines.
 """
 
 import argparse
