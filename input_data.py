@@ -328,9 +328,8 @@ def _read_idx(f, dimensions):
             # promised shows a file that is too long without unpacking all of it.
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        if getattr(
-            error, 'errno', None
-        ):  # the system's, as of a failing disk: the file may be good
+        # An error of the system, as of a failing disk, says nothing against the file.
+        if getattr(error, 'errno', None):
             if hasattr(f, 'name'):
                 error.filename = f.name
             raise
