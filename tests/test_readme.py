@@ -338,7 +338,7 @@ def test_the_table_of_accuracies_is_computed_from_the_runs():
         mean, error = np.mean(accuracies), np.std(accuracies, ddof=1) / len(accuracies) ** 0.5
         seconds = float(rows[0]['seconds'])  # only seed 1 was run alone, and is timed
         time = f'{seconds:.0f} s' if seconds < 60 else f'{seconds / 60:.1f} min'
-        row = f'| `python {command}` | {version} | 1 to {len(rows)} | {mean:.4f} ± {error:.4f} | '
+        row = f'| `python {command}` | {version} | {len(rows)} | {mean:.4f} ± {error:.4f} | '
         assert row + f'{min(accuracies):.4f} | {max(accuracies):.4f} | {time} |' in README
 
 
@@ -373,6 +373,9 @@ def test_the_accuracy_of_the_tutorials_loop_is_that_of_seed_1():
 @pytest.mark.upkeep
 def test_files_of_mnist():
     page = read('MNIST_data/README.md')
-    rows = re.findall(r'^\| `(\S+)` \| [^|]+ \| ([\d,]+) \| `(\w{64})` \|$', page, re.MULTILINE)
-    found = {name: (int(size.replace(',', '')), sha) for name, size, sha in rows}
-    assert found == input_data.MNIST_FILES
+    rows = re.findall(r'^\| `(\S+\.gz)` \| [^|]+ \| ([\d,]+) \|$', page, re.MULTILINE)
+    sizes = {name: int(size.replace(',', '')) for name, size in rows}
+    assert sizes == {name: size for name, (size, _) in input_data.MNIST_FILES.items()}
+    (checksums,) = blocks(page, 'text')
+    sorted_files = sorted(input_data.MNIST_FILES.items())
+    assert checksums == ''.join(f'{sha256}  {name}\n' for name, (_, sha256) in sorted_files)
