@@ -113,8 +113,8 @@ def load_mnist(train_dir='MNIST-data'):
 def mnist_or_bundled_digits(data_dir=None):
     """Return the folder that the scripts train on, and download the files that are missing there.
 
-    The folder is `data_dir`, else `MNIST_data`. If no mirror answers and `MNIST_data` is empty, it
-    is that of the bundled digits, and a message on stderr says so.
+    The folder is `data_dir`, else `MNIST_data`. If MNIST cannot be downloaded, and `MNIST_data` has
+    none of its files, it is that of the bundled digits, and a message on stderr says so.
 
     Returns (folder, caveat). The caveat, for the line that reports the accuracy, is empty unless
     the folder is that of the bundled digits. Raises as `read_data_sets` does.
