@@ -7,6 +7,7 @@ MNIST_LOG_DIR: a folder of `mnist_deep.py`'s 20,000 steps on MNIST, to read draw
 OTHER_PYTHON: a Python with the other TensorFlow, to exchange checkpoints with.
 """
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -26,6 +27,7 @@ import input_data
 
 ROOT = Path(input_data.__file__).parent
 NOBODY_LISTENS = 'http://127.0.0.1:9'
+SET_BY_SCRIPTS = 'TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS'
 
 
 def packed(magic, *shape, data=b''):
@@ -70,6 +72,8 @@ def start_python(*args, python=sys.executable, env=(), **options):
     """Start a Python process that cannot reach the network; return it."""
     environment = dict(os.environ, https_proxy=NOBODY_LISTENS, http_proxy=NOBODY_LISTENS)
     environment.pop('PYTHONUNBUFFERED', None)  # or else output never waits in a buffer
+    for name in SET_BY_SCRIPTS:  # also by those that this process has imported
+        environment.pop(name, None)
     environment.update(PYTHONPATH=str(ROOT), **dict(env))
     return subprocess.Popen(
         [python, *map(str, args)],
@@ -77,7 +81,6 @@ def start_python(*args, python=sys.executable, env=(), **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else it may be ignored
         **options,
     )
 
@@ -94,27 +97,37 @@ def temporary_folder():
 
 
 @pytest.fixture(scope='session', autouse=True)
+def foreground():
+    """Ctrl-C works here and in the processes that tests start; a background job ignores it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def as_another_user():
+    """No mode binds an administrator, so act as nobody."""
+    if os.getuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture(scope='session', autouse=True)
 def this_machine_only():
-    """A test that connects to another machine, or asks for its address, fails."""
+    """A test that asks for the address of another machine fails; requests asks for each one's."""
+    original = socket.getaddrinfo
     with pytest.MonkeyPatch.context() as patch:
 
-        def guard(owner, name, host_of):
-            original = getattr(owner, name)
+        def guarded(host, *args, **kwargs):
+            assert host in ('127.0.0.1', '::1', 'localhost', None), f'a test asks for {host}'
+            return original(host, *args, **kwargs)
 
-            def guarded(*args, **kwargs):
-                host = host_of(args)
-                assert host in ('127.0.0.1', '::1', 'localhost', ''), f'a test asks for {host}'
-                return original(*args, **kwargs)
-
-            patch.setattr(owner, name, guarded)
-
-        def host_of_address(args):
-            _, address = args
-            return address[0] if isinstance(address, tuple) else ''  # a Unix socket has no host
-
-        guard(socket.socket, 'connect', host_of_address)
-        guard(socket.socket, 'connect_ex', host_of_address)
-        guard(socket, 'getaddrinfo', lambda args: args[0] or '')
+        patch.setattr(socket, 'getaddrinfo', guarded)
         yield
 
 
@@ -165,19 +178,13 @@ def refused(run, capsys):
             run(script, *args)
         out, err = capsys.readouterr()
         assert out == ''
-        message = exit.value.code  # which Python prints, unless it is a number
-        if message == 2:
+        message = exit.value.code
+        if message == 2:  # argparse's, which has printed usage and message
             message = err.splitlines()[-1]
+        else:  # Python prints it at the end
+            assert err == ''
         prefix = os.path.basename(script.__file__) + ': error: '
         assert message.startswith(prefix)
         return message[len(prefix) :]
 
     return refused
-
-
-@pytest.fixture
-def sigint_handler():
-    """That of a program in the foreground; a background job ignores Ctrl-C."""
-    handler_of_the_tests = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield signal.default_int_handler
-    signal.signal(signal.SIGINT, handler_of_the_tests)

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import single_layer
 import tensorflow.compat.v1 as tf
-from conftest import start_python, write_mnist
+from conftest import as_another_user, start_python, write_mnist
 from single_layer import next_batch_after, press_ctrl_c
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -127,20 +128,20 @@ def step(first_step):
         step.weights = sess.run({name: variables[name] for name in VARIABLES})
         names = 'loss/cross_entropy', 'fc2/probabilities', 'accuracy/accuracy', 'fc1/Relu'
         fetches = [*(name + ':0' for name in names), h_fc1_drop, 'adam_optimizer/Adam']
-        feed_dict = {'x:0': step.x, 'y_:0': step.y_, 'keep_prob:0': 0.5}
+        feed_dict = {'x:0': step.x, 'y_:0': step.y_, 'keep_prob:0': 0.25}
         results = sess.run(fetches, feed_dict)
         step.loss, step.probabilities, step.accuracy, step.h_fc1, step.h_fc1_drop, _ = results
         step.change = sess.run(variables['conv1/W']) - step.weights['conv1/W']
         # After its first step, Adam's average holds a tenth of the gradient.
         step.gradient = sess.run(variables['conv1/W/Adam']) / 0.1
-    step.dropout = 2 * (step.h_fc1_drop != 0)
+    step.dropout = 4 * (step.h_fc1_drop != 0)
     return step
 
 
-def test_dropout_keeps_half_of_the_neurons_and_doubles_them(step):
+def test_dropout_keeps_neurons_with_keep_prob_and_divides_them_by_it(step):
     kept = step.dropout > 0
-    assert 0.4 < kept[step.h_fc1 > 0].mean() < 0.6
-    np.testing.assert_allclose(step.h_fc1_drop[kept], 2 * step.h_fc1[kept], rtol=1e-6)
+    assert 0.15 < kept[step.h_fc1 > 0].mean() < 0.35
+    np.testing.assert_allclose(step.h_fc1_drop[kept], 4 * step.h_fc1[kept], rtol=1e-6)
 
 
 def test_loss_probabilities_and_accuracy_against_numpy(step):
@@ -245,16 +246,18 @@ def test_dropout_is_on_in_training_only(train, feeds):
 def test_the_test_accuracy_is_of_the_saved_weights_and_all_images_in_slices_of_100(
     train, feeds, tmp_path
 ):
-    folder = write_mnist(tmp_path, 6000, 250)
+    folder = write_mnist(tmp_path, 6000, 101)  # the last slice is of one image
     out, _ = train('--data_dir', folder, '--max_steps', 3, '--log_dir', tmp_path)
     W = tf.train.load_variable(str(tmp_path / 'model.ckpt-3'), 'fc2/W')
     test = input_data.read_data_sets(folder, one_hot=True).test
     accuracy = np.mean((test.images @ W).argmax(axis=1) == test.labels.argmax(axis=1))
     printed = re.fullmatch(r'step 0, training accuracy \S+\ntest accuracy (\S+)\n', out)
-    assert float(printed.group(1)) == pytest.approx(accuracy, abs=0.005)
+    assert float(printed.group(1)) == pytest.approx(accuracy, abs=0.011)  # one image
+    (shown,) = events(tmp_path).Scalars('summaries/test_accuracy')
+    assert shown.value == pytest.approx(float(printed.group(1)), abs=1e-5)
     assert max(len(feed['x:0']) for feed in feeds) == 100
     fed = np.concatenate([feed['x:0'] for feed in feeds])
-    np.testing.assert_array_equal(fed[-250:], test.images)  # before them, batches of training
+    np.testing.assert_array_equal(fed[-101:], test.images)  # before them, batches of training
 
 
 def events(log_dir):
@@ -423,15 +426,16 @@ def save(values, log_dir):
         tf.train.Saver(variables).save(sess, str(log_dir / 'model.ckpt-1'))
 
 
-def take_other_images(folder):
-    write_mnist(folder / 'data', 6001)
+def change_byte(name, position):
+    """Return a function that changes a byte of a file of the data, in the folder beside the run."""
 
+    def change(folder):
+        path = folder / 'data' / name
+        data = bytearray(gzip.decompress(path.read_bytes()))
+        data[position] ^= 1
+        path.write_bytes(gzip.compress(bytes(data)))
 
-def change_the_last_training_label(folder):
-    path = folder / 'data' / input_data.TRAIN_LABELS
-    labels = bytearray(gzip.decompress(path.read_bytes()))
-    labels[-1] = 9 - labels[-1]
-    path.write_bytes(gzip.compress(labels))
+    return change
 
 
 NO_STATE = 'its file "checkpoint" is missing or damaged, or names a missing checkpoint'
@@ -453,8 +457,9 @@ INDEX = 'run/model.ckpt-1.index'
         (shell('rm run/*; echo \'model_checkpoint_path: "/a/b-1"\' > run/checkpoint'), NO_STATE),
         (save_other_variables, OTHER_NETWORK),
         (save_other_shapes, OTHER_NETWORK),
-        (take_other_images, OTHER_DATA),
-        (change_the_last_training_label, OTHER_DATA),
+        (change_byte(input_data.TRAIN_IMAGES, 16), OTHER_DATA),  # the first pixel
+        (change_byte(input_data.TRAIN_LABELS, 8), OTHER_DATA),  # the first label, of validation
+        (change_byte(input_data.TRAIN_LABELS, -1), OTHER_DATA),
         (shell(f'rm {VALUES}'), DAMAGED),
         (shell(f'rm {VALUES}; mkdir {VALUES}'), DAMAGED),  # modes do not bind an administrator
         (shell(f'head -c 9000 {VALUES} > part; mv part {VALUES}'), DAMAGED),
@@ -518,7 +523,7 @@ ADDRESS = '{} is an address, not a folder'
     ],
 )
 def test_a_log_dir_of_wildcards_an_address_or_no_utf8(
-    name, problem, train, refused, tmp_path, monkeypatch
+    name, problem, refused, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     message = refused(mnist_deep, '--max_steps', 1, '--log_dir', name)
@@ -535,32 +540,14 @@ def test_a_file_is_no_log_dir(refused, tmp_path):
     assert files_in(tmp_path) == {file: b'mine'}
 
 
-@pytest.mark.skipif(not hasattr(os, 'setresuid'), reason='modes of files do not bind here')
 def test_a_log_dir_that_may_not_be_written_to(refused):
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o555)
-        user = os.getuid()
-        os.setresuid(user or 65534, user or 65534, user)  # modes do not bind an administrator
-        try:
-            for log_dir in (folder, os.path.join(folder, 'new', 'run')):
+        for log_dir in (folder, os.path.join(folder, 'new', 'run')):
+            with as_another_user():
                 message = refused(mnist_deep, '--max_steps', 1, '--log_dir', log_dir)
-                assert message == f'cannot write to {log_dir}; choose another --log_dir'
-        finally:
-            os.setresuid(user, user, user)
+            assert message == f'cannot write to {log_dir}; choose another --log_dir'
         assert os.listdir(folder) == []
-
-
-def test_a_log_dir_where_an_open_file_cannot_be_unlinked(train, tmp_path, monkeypatch):
-    """As in folders that a virtual machine shares with its host."""
-
-    def unlink(*args, **kwargs):
-        raise PermissionError
-
-    with monkeypatch.context() as shared:
-        shared.setattr(os, 'unlink', unlink)
-        shared.setattr(tempfile, '_O_TMPFILE_WORKS', False)  # nor is there a file without a name
-        train('--max_steps', 1, '--log_dir', tmp_path)
-    assert saved_steps(tmp_path) == {1}
 
 
 def train_in_a_process(mnist_dir, log_dir):
@@ -579,16 +566,17 @@ def train_in_a_process(mnist_dir, log_dir):
 
 def test_sigint_saves_and_says_how_to_resume(mnist_dir, train, tmp_path):
     """A second one, while it saves, does not stop that."""
-    process = train_in_a_process(mnist_dir, tmp_path)
+    log_dir = tmp_path / "it's a run"
+    process = train_in_a_process(mnist_dir, log_dir)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate('', timeout=120)
     assert (process.returncode, out) == (130, '')
     assert 'Traceback' not in err
-    (steps,) = saved_steps(tmp_path)
-    resume = f'To resume, use the same flags and --log_dir {tmp_path}\n'
+    (steps,) = saved_steps(log_dir)
+    resume = f'To resume, use the same flags and --log_dir {shlex.quote(str(log_dir))}\n'
     assert err.endswith(f'Stopped after {steps} steps. {resume}')
-    _, err = train('--max_steps', 1, '--log_dir', tmp_path)
-    assert f'Resuming from {tmp_path}/model.ckpt-{steps}, after {steps} steps.\n' in err
+    _, err = train('--max_steps', 1, '--log_dir', log_dir)
+    assert f'Resuming from {log_dir}/model.ckpt-{steps}, after {steps} steps.\n' in err
 
 
 def test_a_killed_run_has_flushed_its_lines_and_resumes_from_its_last_checkpoint(
@@ -602,19 +590,17 @@ def test_a_killed_run_has_flushed_its_lines_and_resumes_from_its_last_checkpoint
     assert f'Resuming from {tmp_path}/model.ckpt-3, after 3 steps.\n' in err
 
 
-def test_sigint_writes_the_events_of_a_process_that_goes_on(
-    train, tmp_path, monkeypatch, sigint_handler
-):
+def test_sigint_writes_the_events_of_a_process_that_goes_on(train, tmp_path, monkeypatch):
     """IPython's, for example, where Ctrl-C works as before afterwards."""
     monkeypatch.setattr(input_data.DataSet, 'next_batch', next_batch_after(101, press_ctrl_c))
     with pytest.raises(SystemExit) as exit:
         train('--log_dir', tmp_path)
     assert exit.value.code == 130
-    assert signal.getsignal(signal.SIGINT) is sigint_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert [event.step for event in events(tmp_path).Scalars('summaries/loss')] == [0, 100]
 
 
-def test_sigint_works_as_before_after_the_disk_was_full(train, monkeypatch, sigint_handler):
+def test_sigint_works_as_before_after_the_disk_was_full(train, monkeypatch):
     limits, save = resource.getrlimit(resource.RLIMIT_FSIZE), tf.train.Saver.save
 
     def save_on_a_full_disk(*args):
@@ -628,7 +614,7 @@ def test_sigint_works_as_before_after_the_disk_was_full(train, monkeypatch, sigi
     monkeypatch.setattr(input_data.DataSet, 'next_batch', next_batch_after(2, press_ctrl_c))
     with pytest.raises(tf.errors.OpError, match='File too large'):
         train()
-    assert signal.getsignal(signal.SIGINT) is sigint_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_bar_on_a_terminal_only_and_no_line_in_it(train, tmp_path, monkeypatch):
@@ -700,10 +686,11 @@ def test_checkpoints_cross_between_the_runtimes(mnist_dir, run, tmp_path):
         out, _ = first('--max_steps', 2, '--log_dir', log_dir)
         again, err = second('--max_steps', 2, '--log_dir', log_dir)
         assert f'Resuming from {log_dir}/model.ckpt-2, after 2 steps.\n' in err
-        assert float(again.split()[-1]) == pytest.approx(float(out.split()[-1]), abs=0.002)
+        assert float(again.split()[-1]) == pytest.approx(float(out.split()[-1]), abs=0.006)  # one
 
 
-HAS_BFLOAT16 = not IS_TF1 and mnist_deep.cpu_has_bfloat16()
+CPUINFO = Path('/proc/cpuinfo').read_text() if os.path.exists('/proc/cpuinfo') else ''
+HAS_BFLOAT16 = not IS_TF1 and bool(re.search(r'\b(avx512|amx)_bf16\b', CPUINFO))
 
 
 @pytest.mark.skipif(HAS_BFLOAT16, reason='this machine has bfloat16')

@@ -28,7 +28,7 @@ def test_offline_a_clone_without_mnist_trains_on_them(tmp_path):
         shutil.copy(str(ROOT / name), str(tmp_path))
     shutil.copytree(SAMPLE, str(tmp_path / 'MNIST_data' / 'sample'))
     copied_script = tmp_path / 'mnist_softmax.py'
-    process = start_python(copied_script, '--max_steps', 1, cwd=str(tmp_path))
+    process = start_python(copied_script, '--max_steps', 1)
     out, err = process.communicate()
     assert f'MNIST is not in {tmp_path}/MNIST_data and cannot be downloaded:\n' in err
     assert '\nThis run trains on the bundled digits.\n' in err
