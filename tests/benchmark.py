@@ -9,7 +9,6 @@ turns, since machines are noisy. MNIST is looked for in MNIST_DATA_DIR, then in 
 import argparse
 import atexit
 import contextlib
-import gzip
 import importlib
 import json
 import os
@@ -30,7 +29,6 @@ MEGABYTE = 2**20 if sys.platform == 'darwin' else 2**10  # in the units of ru_ma
 FIGURES = {  # labels for who is measured, and units
     'steps': ('100 steps of {}', 's'),
     'test': ('Test on 10,000 images by {}', 's'),
-    'whole': ('A whole run of {}', 's'),
     'peak': ('Peak memory of {}', 'MB'),
     'read': ('Reading {}', 's'),
     'added': ('Memory taken up by {}', 'MB'),
@@ -39,39 +37,32 @@ FIGURES = {  # labels for who is measured, and units
 }
 
 
-def tutorial(data_dir, model, max_steps):
-    """The tutorial's code: its 'deep' network, with softmax twice, or its 'softmax' regression."""
+def tutorial(data_dir, max_steps):
+    """The tutorial's code for the network, with softmax twice."""
     import tensorflow.compat.v1 as tf
+
+    from mnist_deep import deepnn  # with the tutorial's layers
 
     tf.disable_eager_execution()
     input_data = importlib.import_module(ORIGINAL if tf.VERSION[0] == '1' else 'input_data')
     mnist = input_data.read_data_sets(data_dir, one_hot=True)
     x = tf.placeholder(tf.float32, shape=[None, 784])
     y_ = tf.placeholder(tf.float32, shape=[None, 10])
-    if model == 'deep':
-        from mnist_deep import deepnn  # with the tutorial's layers
-
-        y_conv, keep_prob = deepnn(x)
-        y = tf.nn.softmax(y_conv)
-        training, evaluation = {keep_prob: 0.5}, {keep_prob: 1.0}
-        optimizer, batch_size = tf.train.AdamOptimizer(1e-4), 50
-    else:
-        y = tf.matmul(x, tf.Variable(tf.zeros([784, 10]))) + tf.Variable(tf.zeros([10]))
-        training, evaluation = {}, {}
-        optimizer, batch_size = tf.train.GradientDescentOptimizer(0.5), 100
-    loss = tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y)
-    train_step = optimizer.minimize(tf.reduce_mean(loss))
-    correct_prediction = tf.equal(tf.argmax(y, 1), tf.argmax(y_, 1))
+    y_conv, keep_prob = deepnn(x)
+    y_conv = tf.nn.softmax(y_conv)
+    loss = tf.nn.softmax_cross_entropy_with_logits(labels=y_, logits=y_conv)
+    train_step = tf.train.AdamOptimizer(1e-4).minimize(tf.reduce_mean(loss))
+    correct_prediction = tf.equal(tf.argmax(y_conv, 1), tf.argmax(y_, 1))
     accuracy = tf.reduce_mean(tf.cast(correct_prediction, tf.float32))
     with tf.Session() as sess:
         sess.run(tf.global_variables_initializer())
         for i in range(max_steps):
-            batch = mnist.train.next_batch(batch_size)
-            if model == 'deep' and i % 100 == 0:
-                train_accuracy = accuracy.eval({x: batch[0], y_: batch[1], **evaluation})
+            batch = mnist.train.next_batch(50)
+            if i % 100 == 0:
+                train_accuracy = accuracy.eval({x: batch[0], y_: batch[1], keep_prob: 1.0})
                 print('step %d, training accuracy %g' % (i, train_accuracy), flush=True)
-            train_step.run({x: batch[0], y_: batch[1], **training})
-        print(accuracy.eval({x: mnist.test.images, y_: mnist.test.labels, **evaluation}))
+            train_step.run({x: batch[0], y_: batch[1], keep_prob: 0.5})
+        print(accuracy.eval({x: mnist.test.images, y_: mnist.test.labels, keep_prob: 1.0}))
 
 
 def pytorch(data_dir, tuned):
@@ -175,17 +166,15 @@ def in_steps(python, *calls):
 
 
 def in_whole(python, *calls):
-    """Yield seconds, peak memory and whatever else is reported of one process after the other."""
+    """Yield the peak memory and whatever else is reported of one process after the other."""
     while True:
-        began = time.perf_counter()
         with start(python, *calls) as process:
             lines = process.stdout.read().splitlines()
             _, process.returncode, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
         if process.returncode:
             raise RuntimeError(lines[-1] if lines else 'no output')
         reports = [json.loads(line) for line in lines if line.startswith('{')]
-        yield dict(*reports, whole=seconds, peak=usage.ru_maxrss / MEGABYTE)
+        yield dict(*reports, peak=usage.ru_maxrss / MEGABYTE)
 
 
 def compare(rounds, measure, processes, *figures):
@@ -216,26 +205,10 @@ def compare(rounds, measure, processes, *figures):
             print(f'{label.format(who):80} | {median:>9} | {spread:>14} | {ratio:5.2f}', flush=True)
 
 
-def enlarge(data_dir, times):
-    """Write MNIST into a temporary folder, with `times` copies of its training examples."""
-    folder = Path(tempfile.mkdtemp(dir=os.environ['TMPDIR']))
-    for source in Path(data_dir).glob('*-ubyte.gz'):
-        data = gzip.decompress(source.read_bytes())
-        body = 16 if 'images' in source.name else 8
-        copies = times if 'train' in source.name else 1
-        count = copies * int.from_bytes(data[4:8], 'big')
-        with gzip.open(folder / source.name, 'wb', compresslevel=1) as f:
-            f.write(data[:4] + count.to_bytes(4, 'big') + data[8:body])
-            for _ in range(copies):  # all at once, it would count in the peaks of what we start
-                f.write(data[body:])
-    return str(folder)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--python', action='append', default=[], help='one more Python; repeatable')
     parser.add_argument('--rounds', type=int, default=5, help='turns that each one takes')
-    parser.add_argument('--scale', action='store_true', help='read up to 600,000 images, too')
     args = parser.parse_args()
     data_dir = os.environ.get('MNIST_DATA_DIR') or str(HERE.parent / 'MNIST_data')
     if len(list(Path(data_dir).glob('*-ubyte.gz'))) < 4:
@@ -252,13 +225,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ['PYTHONPATH'] = f'{HERE}:{HERE.parent}'
         os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', TMPDIR=folder)
-        compare_all(libraries, data_dir, args.rounds, args.scale)
+        compare_all(libraries, data_dir, args.rounds)
 
 
-def compare_all(libraries, data_dir, rounds, scale):
+def compare_all(libraries, data_dir, rounds):
     """Compare what `libraries`, {name with version: python}, can run."""
     tensorflows = [item for item in sorted(libraries.items()) if item[0].startswith('TensorFlow')]
-    tutorial_deep = call(tutorial, data_dir=data_dir, model='deep', max_steps=20000)
+    tutorial_deep = call(tutorial, data_dir=data_dir, max_steps=20000)
     ours_deep = call(script, name='mnist_deep.py', data_dir=data_dir)
     flags = ['--precision', 'bfloat16']
     ours_bfloat16 = call(script, name='mnist_deep.py', data_dir=data_dir, flags=flags)
@@ -280,28 +253,15 @@ def compare_all(libraries, data_dir, rounds, scale):
     compare(rounds, in_steps, networks, 'steps')
 
     one_step = ['--max_steps', '1']
-    one_feed = call(tutorial, data_dir=data_dir, model='deep', max_steps=1)
+    one_feed = call(tutorial, data_dir=data_dir, max_steps=1)
     slices = call(script, name='mnist_deep.py', data_dir=data_dir, flags=one_step)
-    tutorial_softmax = call(tutorial, data_dir=data_dir, model='softmax', max_steps=1000)
-    ours_softmax = call(script, name='mnist_softmax.py', data_dir=data_dir)
     for name, python in tensorflows:
         tests = {
             f'the tutorial (one feed) on {name}': (python, call(report_test), one_feed),
             f'mnist_deep.py on {name}': (python, call(report_test), slices),
         }
         compare(rounds, in_whole, tests, 'test', 'peak')
-        regressions = {
-            f'the tutorial (softmax) on {name}': (python, tutorial_softmax),
-            f'mnist_softmax.py on {name}': (python, ours_softmax),
-        }
-        compare(rounds, in_whole, regressions, 'whole', 'peak')
     compare(rounds, in_whole, readers, 'read', 'added', 'batches', 'slowest')
-    for name, python in tensorflows[-1:] if scale else []:
-        sizes = {}
-        for times in (1, 4, 10):
-            read = call(reading, module='input_data', data_dir=enlarge(data_dir, times))
-            sizes[f'{60000 * times:,} images with input_data.py on {name}'] = python, read
-        compare(rounds, in_whole, sizes, 'read', 'added', 'batches', 'slowest')
 
 
 def find_libraries(path):
