@@ -27,7 +27,7 @@ import input_data
 
 ROOT = Path(input_data.__file__).parent
 NOBODY_LISTENS = 'http://127.0.0.1:9'
-SET_BY_SCRIPTS = 'TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS'
+SET_BY_SCRIPTS = 'TF_CPP_MIN_LOG_LEVEL', 'TF_ENABLE_ONEDNN_OPTS'  # here, too: they are imported
 
 
 def packed(magic, *shape, data=b''):
@@ -68,16 +68,19 @@ def write_files(folder, files):
             f.write(data)
 
 
+def environment_with(**variables):
+    """The environment of a user's process that cannot reach the network, with these variables."""
+    # With PYTHONUNBUFFERED, output never waits in a buffer.
+    not_passed_on = *SET_BY_SCRIPTS, 'PYTHONUNBUFFERED'
+    environment = {name: os.environ[name] for name in os.environ if name not in not_passed_on}
+    return {**environment, 'https_proxy': NOBODY_LISTENS, 'http_proxy': NOBODY_LISTENS, **variables}
+
+
 def start_python(*args, python=sys.executable, env=(), **options):
     """Start a Python process that cannot reach the network; return it."""
-    environment = dict(os.environ, https_proxy=NOBODY_LISTENS, http_proxy=NOBODY_LISTENS)
-    environment.pop('PYTHONUNBUFFERED', None)  # or else output never waits in a buffer
-    for name in SET_BY_SCRIPTS:  # also by those that this process has imported
-        environment.pop(name, None)
-    environment.update(PYTHONPATH=str(ROOT), **dict(env))
     return subprocess.Popen(
         [python, *map(str, args)],
-        env=environment,
+        env=environment_with(PYTHONPATH=str(ROOT), **dict(env)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
@@ -119,7 +122,7 @@ def as_another_user():
 
 @pytest.fixture(scope='session', autouse=True)
 def this_machine_only():
-    """A test that asks for the address of another machine fails; requests asks for each one's."""
+    """A test that asks for the address of another machine fails; requests always asks first."""
     original = socket.getaddrinfo
     with pytest.MonkeyPatch.context() as patch:
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import NOBODY_LISTENS, ROOT, SET_BY_SCRIPTS
+from conftest import ROOT, environment_with
 from photograph import photograph
 
 import input_data
@@ -66,14 +66,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def in_clone(folder, tmp_path_factory):
     """Run a command there, or in another folder, in an active environment; return its output."""
-    environment = dict(
-        os.environ,
+    environment = environment_with(
         PATH=os.path.dirname(sys.executable) + os.pathsep + os.environ['PATH'],
         IPYTHONDIR=str(tmp_path_factory.mktemp('ipython')),
-        https_proxy=NOBODY_LISTENS,
     )
-    for name in SET_BY_SCRIPTS:
-        environment.pop(name, None)
 
     def run(command, cwd=folder):
         options = {'cwd': str(cwd), 'env': environment, 'capture_output': True, 'text': True}
