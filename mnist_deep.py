@@ -156,7 +156,8 @@ def main():
 
             # Test, in slices: all images at once exhaust a small GPU, and slow a CPU.
             correct = []
-            for images, labels in slices(mnist.test, 100):
+            for n in range(0, mnist.test.num_examples, 100):
+                images, labels = mnist.test.images[n : n + 100], mnist.test.labels[n : n + 100]
                 feed_dict = {x: images, y_: labels, keep_prob: 1.0}
                 correct.extend(correct_prediction.eval(feed_dict=feed_dict))
             test_accuracy = sum(correct) / len(correct)
@@ -287,12 +288,6 @@ def restore(sess, saver, log_dir, data_crc):
 def refuse(log_dir, problem, other_remedy=''):
     remedy = f'Choose another --log_dir{other_remedy}.'
     sys.exit(f'mnist_deep.py: error: cannot resume from {log_dir}: {problem}. {remedy}')
-
-
-def slices(data, size):
-    """Yield images and labels, `size` at a time."""
-    for start in range(0, data.num_examples, size):
-        yield data.images[start : start + size], data.labels[start : start + size]
 
 
 def save_and_exit(sess, saver, log_dir):
