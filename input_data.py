@@ -105,11 +105,6 @@ def read_data_sets(
     return mnist
 
 
-def load_mnist(train_dir='MNIST-data'):
-    """Read MNIST as `tf.contrib.learn.datasets.mnist.load_mnist` did."""
-    return read_data_sets(train_dir)
-
-
 def mnist_or_bundled_digits(data_dir=None):
     """Return the folder that the scripts train on, and download the files that are missing there.
 

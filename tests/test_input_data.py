@@ -228,12 +228,6 @@ def test_mnist_itself_is_split_as_by_the_original(real_mnist_dir):
     assert mnist.validation.labels[:6].argmax(axis=1).tolist() == [5, 0, 4, 1, 9, 2]
 
 
-def test_load_mnist_reads_the_folder_mnist_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write_mnist('MNIST-data', 5007, 9)
-    assert [data.num_examples for data in input_data.load_mnist()] == [7, 5000, 9]
-
-
 # The arguments, the arrays and the batches.
 
 
