@@ -84,7 +84,7 @@ def in_clone(folder, tmp_path_factory):
 def my_run(folder, in_clone):
     """The network that README has its reader train, for fewer steps; return what it prints."""
     assert TRAIN_MY_RUN == 'python mnist_deep.py --log_dir my_run\n'
-    return in_clone(TRAIN_MY_RUN.strip() + ' --max_steps 300 --seed 1').stdout
+    return in_clone(TRAIN_MY_RUN.strip() + ' --max_steps 500 --seed 1').stdout
 
 
 @pytest.fixture(scope='module')
@@ -258,7 +258,7 @@ def accuracy_in(printed):
 
 
 def test_the_network_soon_is_better_than_softmax_regression(first_run, my_run):
-    """On MNIST and on the bundled digits."""
+    """On MNIST and on the bundled digits. After 300 steps, a lucky first run could still win."""
     assert 0.85 < accuracy_in(first_run) < accuracy_in(my_run)
 
 
